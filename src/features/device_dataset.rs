@@ -29,6 +29,8 @@ pub struct Dims {
     pub clips: usize,
     /// T.
     pub instances: usize,
+    /// Instances of a clip in the features that it comes from, of which the first T are on the GPU.
+    pub stored: usize,
     /// F.
     pub width: usize,
     /// K.
@@ -43,15 +45,32 @@ pub struct Dims {
 impl Dims {
     /// `binding`: largest binding of the adapter, bytes.
     pub fn new(features: &Features, classes: usize, binding: u64) -> Dims {
-        let Features { instances, width, .. } = *features;
-        let clips = features.lengths.len();
+        Dims::cut(features, features.instances, classes).fitted(binding)
+    }
+
+    /// Of the clips to train a model on, with room for `extra` clips, see [`Dims::with_room`]. Clips have as many
+    /// instances as the longest of them, unless the model (`is_fixed`) or those that come later need all.
+    ///
+    /// # Errors
+    /// `Limit` if they need more memory than the adapter has.
+    pub(crate) fn of_training(data: &Dataset, is_fixed: bool, extra: usize, binding: u64) -> Result<Dims> {
+        let Features { lengths, instances, .. } = &data.features;
+        let longest = lengths.iter().max().filter(|_| !is_fixed && extra == 0);
+        let instances = longest.map_or(*instances, |longest| *longest as usize);
+        let dims = Dims { strong: data.strong.is_some(), ..Dims::cut(&data.features, instances, data.classes.len()) };
+        dims.fitted(binding).with_room(extra, binding)
+    }
+
+    /// Of the first `instances` instances of each clip.
+    fn cut(features: &Features, instances: usize, classes: usize) -> Dims {
+        let (clips, width, stored) = (features.lengths.len(), features.width, features.instances);
         let encoding = match features.values {
             FeatureValues::U8(_) => Encoding::Bytes,
             FeatureValues::F16(_) => Encoding::Halves,
             FeatureValues::F32(_) => Encoding::Floats,
         }
         .of_clips(instances * width);
-        Dims { clips, instances, width, classes, encoding, slots: clips, strong: false }.fitted(binding)
+        Dims { clips, instances, stored, width, classes, encoding, slots: clips, strong: false }
     }
 
     /// With as many clips on the GPU at a time as suit an adapter with bindings of this many bytes.
@@ -94,15 +113,19 @@ impl Dims {
     /// Clips to be written into a dataset of these sizes. `present`, (N, K): all labels; `instances`, (N, T, K): codes
     /// of [`crate::data::instance`].
     pub(crate) fn labelled(&self, features: &Features, present: &[bool], instances: &[u8]) -> LabelledClips {
-        let (clips, len) = (features.lengths.len(), self.instances * self.width);
         let mut words = vec![];
-        append_words(&features.values, self.encoding, 0, clips * len, &mut words);
+        (0..features.lengths.len()).for_each(|clip| self.append_clip(&features.values, clip, &mut words));
         LabelledClips {
             lengths: features.lengths.clone(),
             labels: present.iter().map(|present| if *present { PRESENT } else { ABSENT }).collect(),
             instance_labels: instances.chunks(self.instances * self.classes).flat_map(instance_labels::pack).collect(),
             features: words,
         }
+    }
+
+    /// Appends the instances of a clip that are on the GPU, as 32-bit words.
+    fn append_clip(&self, values: &FeatureValues, clip: usize, words: &mut Vec<u32>) {
+        append_words(values, self.encoding, clip * self.stored * self.width, self.instances * self.width, words);
     }
 
     fn is_windowed(&self) -> bool {
@@ -165,18 +188,11 @@ pub struct DeviceDataset {
 
 impl DeviceDataset {
     pub fn of_dataset(gpu: &Gpu, data: &Dataset) -> Result<DeviceDataset> {
-        DeviceDataset::with_room(gpu, data, 0)
+        DeviceDataset::with_dims(gpu, data, Dims::of_training(data, true, 0, gpu.max_binding())?)
     }
 
-    /// As [`DeviceDataset::of_dataset`], with room for `extra` clips after the dataset's: see
-    /// [`DeviceDataset::replace`]. Until then they have no labels.
-    pub(crate) fn with_room(gpu: &Gpu, data: &Dataset, extra: usize) -> Result<DeviceDataset> {
-        let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
-        let dims = Dims { strong: data.strong.is_some(), ..dims }.with_room(extra, gpu.max_binding())?;
-        DeviceDataset::with_dims(gpu, data, dims)
-    }
-
-    /// As [`DeviceDataset::of_dataset`], with other sizes: a smaller window, or room for more clips.
+    /// As [`DeviceDataset::of_dataset`], with other sizes: a smaller window, fewer instances, or room for more clips
+    /// after the dataset's, which have no labels until they come ([`DeviceDataset::replace`]).
     pub fn with_dims(gpu: &Gpu, data: &Dataset, dims: Dims) -> Result<DeviceDataset> {
         let code = |(observed, target): (&bool, &f32)| match (observed, *target >= 0.5) {
             (false, _) => UNKNOWN,
@@ -189,7 +205,8 @@ impl DeviceDataset {
         if dims.strong {
             let clip = data.features.instances * data.classes.len();
             let codes = data.strong.iter().flat_map(|codes| codes.chunks(clip));
-            let mut words: Vec<u32> = codes.flat_map(instance_labels::pack).collect();
+            let on_gpu = dims.instances * dims.classes;
+            let mut words: Vec<u32> = codes.flat_map(|codes| instance_labels::pack(&codes[..on_gpu])).collect();
             words.resize(dims.clips * instance_labels::words(dims.instances, dims.classes), 0);
             on_device.instance_labels = gpu.upload("instance labels", &words)?;
         }
@@ -274,8 +291,8 @@ impl DeviceDataset {
             let each = self.dims.clip_bytes() as usize / 4;
             return gpu.read_at(&self.features, clips.start * each, clips.len() * each);
         };
-        let (len, mut words) = (self.dims.instances * self.dims.width, vec![]);
-        append_words(source, self.dims.encoding, clips.start * len, clips.len() * len, &mut words);
+        let mut words = vec![];
+        clips.for_each(|clip| self.dims.append_clip(source, clip, &mut words));
         Ok(words)
     }
 
@@ -337,10 +354,9 @@ impl DeviceDataset {
     fn write(&self, gpu: &Gpu, values: &FeatureValues, clips: impl IntoIterator<Item = u32>) -> Result<()> {
         /// Elements converted at once.
         const PORTION: usize = 4 << 20;
-        let len = self.dims.instances * self.dims.width;
         let (mut words, mut at) = (vec![], 0);
         for clip in clips {
-            append_words(values, self.dims.encoding, clip as usize * len, len, &mut words);
+            self.dims.append_clip(values, clip as usize, &mut words);
             if words.len() >= PORTION {
                 gpu.write(&self.features, at, &words)?;
                 at += words.len();

@@ -1,5 +1,6 @@
 //! Audio to features on the GPU: spectrograms, and VGGish's feature maps or embeddings.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use half::f16;
@@ -15,11 +16,12 @@ const BATCH_ELEMENTS: usize = 16 << 20;
 /// Most clips of a batch, since their samples are in memory.
 const MAX_BATCH: usize = 32;
 
-/// Excerpts of at most this fraction of the longest have a plan of their own, if a batch has no longer ones.
-const SHORT: usize = 4;
+/// Shorter excerpts have shorter plans, of so many lengths: features at the end of an excerpt are those of its own plan,
+/// whatever else is in the batch.
+const LENGTHS: usize = 4;
 
-/// Plans that are kept for smaller batches.
-const SMALLER: usize = 2;
+/// Plans that are kept for smaller batches and shorter excerpts.
+const SMALLER: usize = 4;
 
 /// Computes features of excerpts of up to `samples` samples.
 pub struct Extractor {
@@ -28,9 +30,9 @@ pub struct Extractor {
     options: Options,
     /// The weights by their names in graphs.
     weights: Vec<(String, Buffer)>,
-    /// For batches of excerpts of any length; its features are the extractor's.
+    /// For whole batches of the longest excerpts; its features are the extractor's.
     full: Stage,
-    /// For the latest sizes of smaller batches, or of short excerpts only, the last one used at the end.
+    /// For the latest sizes of smaller batches and shorter excerpts, the last one used at the end.
     smaller: Mutex<Vec<Stage>>,
     batch: usize,
     samples: usize,
@@ -125,46 +127,69 @@ impl Extractor {
     /// As [`Extractor::run`]; without `read` the features stay on the GPU, see [`Extractor::features`].
     pub(crate) fn extract(&self, excerpts: &[&[f32]], read: bool) -> Result<Vec<Extract>> {
         assert!(excerpts.len() <= self.batch, "more excerpts than the extractor's batch");
-        let limit = self.samples / SHORT;
-        let is_short = excerpts.iter().all(|excerpt| excerpt.len() <= limit) && self.kind.instances(limit) > 0;
-        // Few sizes, each at most a fifth larger than needed.
-        let step = (excerpts.len().next_power_of_two() / 8).max(1);
-        let size = excerpts.len().next_multiple_of(step).clamp(1, self.batch);
-        let sizes = [size, if is_short { limit } else { self.samples }];
-        let is_full = sizes == [self.full.batch, self.full.samples];
+        let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (i, excerpt) in excerpts.iter().enumerate() {
+            by_length.entry(self.planned(excerpt.len())).or_default().push(i);
+        }
         let mut smaller = self.smaller.lock().expect("nothing panics while it is held");
-        if !is_full {
-            let known = smaller.iter().position(|stage| [stage.batch, stage.samples] == sizes);
-            let stage = match known {
-                Some(known) => smaller.remove(known),
-                None => {
-                    // The memory of the least recently used one is free for the next.
-                    let extra = (smaller.len() + 1).saturating_sub(SMALLER);
-                    smaller.drain(..extra);
-                    let Extractor { gpu, kind, options, weights, .. } = self;
-                    Stage::new(gpu, *kind, *options, weights, sizes)?
+        let mut extracts: Vec<(usize, Extract)> = vec![];
+        for (samples, members) in by_length {
+            let some: Vec<&[f32]> = members.iter().map(|&i| excerpts[i]).collect();
+            let stage = self.stage(&mut smaller, some.len(), samples)?;
+            stage.run(&self.gpu, &some)?;
+            // Whole batches of the longest excerpts are where they are wanted.
+            let there = !read && std::ptr::eq(stage, &self.full) && some.len() == excerpts.len();
+            let found = self.extracts(stage, &some, !there)?;
+            for (&i, extract) in members.iter().zip(&found).filter(|_| !read) {
+                let (at, valid) = (i * self.instances * self.width, extract.instances * self.width);
+                let rest = vec![0.0f32; self.instances * self.width - valid];
+                match there {
+                    true => self.gpu.write(self.features(), at + valid, &rest)?,
+                    false => self.gpu.write(self.features(), at, &extract.features)?,
                 }
-            };
-            smaller.push(stage);
+            }
+            extracts.extend(members.into_iter().zip(found));
         }
-        let stage = smaller.last().filter(|_| !is_full).unwrap_or(&self.full);
-        stage.run(&self.gpu, excerpts)?;
-        // Features of the padding after a short excerpt are ignored.
-        let (len, valid) = (self.width, |excerpt: &[f32]| self.kind.instances(excerpt.len()).max(1));
-        let features = if read || !is_full { stage.plan.read::<f32>(&self.gpu, stage.features)? } else { vec![] };
-        let each = features.len() / stage.batch;
-        let mut rows = vec![];
-        for (i, excerpt) in excerpts.iter().enumerate().filter(|_| !features.is_empty()) {
-            rows.extend_from_slice(&features[i * each..i * each + valid(excerpt) * len]);
-            rows.resize((i + 1) * self.instances * len, 0.0);
+        extracts.sort_unstable_by_key(|(i, _)| *i);
+        let kept = |(_, extract): (usize, Extract)| match read {
+            true => extract,
+            false => Extract { features: vec![], ..extract },
+        };
+        Ok(extracts.into_iter().map(kept).collect())
+    }
+
+    /// Samples of the plan for an excerpt of `len` samples.
+    fn planned(&self, len: usize) -> usize {
+        let step = self.samples.div_ceil(LENGTHS);
+        let samples = len.max(1).next_multiple_of(step).min(self.samples);
+        if self.kind.instances(samples) > 0 { samples } else { self.samples }
+    }
+
+    /// A plan for `count` excerpts of up to `samples` samples.
+    fn stage<'a>(&'a self, smaller: &'a mut Vec<Stage>, count: usize, samples: usize) -> Result<&'a Stage> {
+        // Few sizes, each at most a fifth larger than needed.
+        let step = (count.next_power_of_two() / 8).max(1);
+        let sizes = [count.next_multiple_of(step).clamp(1, self.batch), samples];
+        if sizes == [self.full.batch, self.full.samples] {
+            return Ok(&self.full);
         }
-        if !is_full && !read {
-            self.gpu.write(self.features(), 0, &rows)?;
-        }
-        for (i, excerpt) in excerpts.iter().enumerate().filter(|_| !read && is_full) {
-            let rest = (self.instances - valid(excerpt)) * len;
-            self.gpu.write(self.features(), (i + 1) * self.instances * len - rest, &vec![0.0f32; rest])?;
-        }
+        let stage = match smaller.iter().position(|stage| [stage.batch, stage.samples] == sizes) {
+            Some(known) => smaller.remove(known),
+            None => {
+                // The memory of the least recently used one is free for the next.
+                let extra = (smaller.len() + 1).saturating_sub(SMALLER);
+                smaller.drain(..extra);
+                let Extractor { gpu, kind, options, weights, .. } = self;
+                Stage::new(gpu, *kind, *options, weights, sizes)?
+            }
+        };
+        smaller.push(stage);
+        Ok(smaller.last().expect("it was pushed"))
+    }
+
+    /// What a stage has found in excerpts, without the features unless `read`.
+    fn extracts(&self, stage: &Stage, excerpts: &[&[f32]], read: bool) -> Result<Vec<Extract>> {
+        let features = if read { stage.plan.read::<f32>(&self.gpu, stage.features)? } else { vec![] };
         let mut spectrogram = match stage.spectrogram {
             Some(tensor) => stage.plan.read::<f32>(&self.gpu, tensor)?,
             None => vec![],
@@ -173,24 +198,26 @@ impl Extractor {
         if let Some(offset) = shown.offset {
             spectrogram.iter_mut().for_each(|v| *v = (*v + offset).ln());
         }
-        // Features are stored as f16.
-        if rows.iter().any(|v| !v.is_finite() || v.abs() > f32::from(f16::MAX)) {
-            return Err(Error::Gpu(
-                "the front end returned a value outside f16; its weights or an audio file are damaged".into(),
-            ));
-        }
+        let [of_features, of_spectrogram] = [&features, &spectrogram].map(|values| values.len() / stage.batch);
         let extract = |(i, excerpt): (usize, &&[f32])| {
-            let each = if read { self.instances * len } else { 0 };
-            let of_each = spectrogram.len() / stage.batch;
-            let frames = (shown.frames)(excerpt.len()).max(1).min(of_each / shown.bands);
-            let first = i * of_each;
-            Extract {
-                features: rows[i * each..(i + 1) * each].to_vec(),
-                instances: valid(excerpt),
-                spectrogram: spectrogram[first..first + frames * shown.bands].to_vec(),
+            // Features of the padding after a short excerpt are ignored.
+            let instances = self.kind.instances(excerpt.len()).max(1);
+            let mut row = vec![];
+            if read {
+                row.extend_from_slice(&features[i * of_features..][..instances * self.width]);
+                // Features are stored as f16.
+                if row.iter().any(|v| !v.is_finite() || v.abs() > f32::from(f16::MAX)) {
+                    return Err(Error::Gpu(
+                        "the front end returned a value outside f16; its weights or an audio file are damaged".into(),
+                    ));
+                }
+                row.resize(self.instances * self.width, 0.0);
             }
+            let frames = (shown.frames)(excerpt.len()).max(1).min(of_spectrogram / shown.bands);
+            let spectrogram = spectrogram[i * of_spectrogram..][..frames * shown.bands].to_vec();
+            Ok(Extract { features: row, instances, spectrogram })
         };
-        Ok(excerpts.iter().enumerate().map(extract).collect())
+        excerpts.iter().enumerate().map(extract).collect()
     }
 }
 

@@ -134,7 +134,7 @@ impl FrontEndRunner {
         let encoding = encoding.of_clips(instances * width);
         DeviceDataset::refillable(
             gpu,
-            Dims { clips, instances, width, classes, encoding, slots: clips, strong: false },
+            Dims { clips, instances, stored: instances, width, classes, encoding, slots: clips, strong: false },
             features,
         )
     }

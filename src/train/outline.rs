@@ -44,6 +44,7 @@ impl Extent {
         let dims = Dims {
             clips,
             instances,
+            stored: instances,
             width,
             classes: set.classes.len(),
             encoding: scalar.of_clips(instances * width),
@@ -54,8 +55,9 @@ impl Extent {
         if config.notes.is_some() || set.own.is_some() {
             warnings.push("one clip per file is assumed; the true number is known after decoding".into());
         }
-        let dims = dims.fitted(gpu.max_binding());
-        Extent { dims, train: train.len(), val: val.len(), warnings }.with_mixtures(gpu, config)
+        let [held, clips] = config.mixtures();
+        let dims = dims.fitted(gpu.max_binding()).with_room(held + clips, gpu.max_binding())?;
+        Ok(Extent { dims, train: train.len() + clips, val: val.len() + held, warnings })
     }
 
     /// Of the run with these settings on clips that are loaded.
@@ -63,16 +65,10 @@ impl Extent {
     /// # Errors
     /// As [`splits`]; `Limit` for mixtures that do not fit.
     pub fn of_clips(gpu: &Gpu, config: &Config, data: &Dataset) -> Result<Extent> {
-        let dims = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
-        let (train, val) = splits(config, data)?.swap_remove(0);
-        let dims = Dims { strong: data.strong.is_some(), ..dims };
-        Extent { dims, train: train.len(), val: val.len(), warnings: data.warnings.clone() }.with_mixtures(gpu, config)
-    }
-
-    fn with_mixtures(self, gpu: &Gpu, config: &Config) -> Result<Extent> {
         let [held, clips] = config.mixtures();
-        let dims = self.dims.with_room(held + clips, gpu.max_binding())?;
-        Ok(Extent { dims, train: self.train + clips, val: self.val + held, ..self })
+        let dims = Dims::of_training(data, config.model()?.fixed_instances, held + clips, gpu.max_binding())?;
+        let (train, val) = splits(config, data)?.swap_remove(0);
+        Ok(Extent { dims, train: train.len() + clips, val: val.len() + held, warnings: data.warnings.clone() })
     }
 }
 

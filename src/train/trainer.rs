@@ -8,7 +8,7 @@ use super::mixtures::Mixtures;
 use super::{front_ends, init};
 use crate::core::error::{Error, Result};
 use crate::data::{Dataset, FeatureValues};
-use crate::features::device_dataset::DeviceDataset;
+use crate::features::device_dataset::{DeviceDataset, Dims};
 use crate::gpu::Gpu;
 use crate::metrics::counts::Counts;
 use crate::metrics::scores::{Task, mean};
@@ -72,14 +72,16 @@ impl<'a> Trainer<'a> {
     /// `Limit` when the adapter does not have the memory, `Usage` for settings that do not fit the data, `Checkpoint`
     /// for initial weights of another model.
     pub fn new(gpu: &'a Gpu, config: &Config, data: &Dataset) -> Result<Trainer<'a>> {
-        if nn::find(&config.model)?.single_label {
+        let model = config.model()?;
+        if model.single_label {
             data.check_single_label(&config.model)?;
         }
         if config.strong_weight.is_some_and(|weight| weight > 0.0) && data.strong.is_none() && config.mix.is_none() {
             return Err(Error::data(&data.path, "has no labels with times, which `strong_weight` needs (see `times`)"));
         }
         let [held, mixed] = config.mixtures();
-        let dataset = DeviceDataset::with_room(gpu, data, held + mixed)?;
+        let dims = Dims::of_training(data, model.fixed_instances, held + mixed, gpu.max_binding())?;
+        let dataset = DeviceDataset::with_dims(gpu, data, dims)?;
         let mut splits = splits(config, data)?;
         let mixtures = Mixtures::new(gpu, config, data, &dataset)?;
         for (train, val) in splits.iter_mut().filter(|_| mixtures.is_some()) {

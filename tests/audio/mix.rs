@@ -102,14 +102,14 @@ fn a_mixture_is_a_function_of_seed_epoch_and_number() {
         let rms = (samples.iter().map(|v| v * v).sum::<f32>() / samples.len() as f32).sqrt();
         assert!((rms - 0.08).abs() < 1e-3, "{rms}");
         let classes: BTreeSet<usize> = instruments.iter().map(|of| of.0).collect();
-        assert!((1..=4).contains(&classes.len()) && classes.len() == instruments.len());
+        assert!((0..=4).contains(&classes.len()) && classes.len() == instruments.len());
     }
 
     // FNV-1a over all samples. It must be the same on other machines; a changed recipe needs the new number here.
     let bytes = in_order.iter().flat_map(|mixture| &mixture.samples).flat_map(|v| v.to_bits().to_le_bytes());
     let hash =
         bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    assert_eq!(hash, 0xd080_bad5_2694_ee9e, "{hash:#x}");
+    assert_eq!(hash, 0xdb7d_ce0d_9fb0_2ff3, "{hash:#x}");
 }
 
 #[test]

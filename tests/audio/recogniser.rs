@@ -222,6 +222,19 @@ fn features_that_stay_on_the_gpu_are_those_that_are_read() {
     }
 }
 
+/// musicnn's convolutions look beyond the end of an excerpt, YAMNet's and VGGish's patches do not.
+#[test]
+fn features_of_an_excerpt_do_not_depend_on_the_others_of_its_batch() {
+    let gpu = Gpu::open(None).unwrap();
+    let config = FeatureConfig::of(FeatureKind::Musicnn);
+    let runner = FrontEndRunner::new(&gpu, &config, None, SpectrogramFrames::All).unwrap();
+    let excerpts = [3.3, 10.0, 2.0, 5.0, 0.01, 4.9, 7.4].map(sound);
+    let together = runner.extractor.run(&excerpts.each_ref().map(Vec::as_slice)).unwrap();
+    for (excerpt, extract) in excerpts.iter().zip(&together) {
+        assert_eq!(runner.extractor.run(&[excerpt]).unwrap()[0], *extract, "{} samples", excerpt.len());
+    }
+}
+
 /// Independent of the batch and of its other clips.
 #[test]
 fn clips_are_predicted_alike_in_batches_of_all_sizes() {

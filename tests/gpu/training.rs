@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use wmic::data::{Dataset, FeatureValues, instance, synth};
-use wmic::features::device_dataset::DeviceDataset;
+use wmic::features::device_dataset::{DeviceDataset, Dims};
 use wmic::gpu::Gpu;
 use wmic::nn::FeatureKind;
 use wmic::ops::masked_bce::{FocalAlpha, Loss, inverse_frequency};
@@ -19,6 +19,7 @@ use wmic::run::state::{EpochRow, Progress};
 use wmic::run::weights::{Block, ModelFile, export, import};
 use wmic::train::graphs::Graphs;
 use wmic::train::learner::Learner;
+use wmic::train::outline::Extent;
 use wmic::train::trainer::{End, Event, Trainer};
 use wmic::{Error, Result};
 
@@ -179,6 +180,34 @@ fn labels_of_instances_are_trained_on_bit_equal_over_replicas_and_not_with_weigh
     let asked = Config { strong_weight: Some(0.5), ..config("att", &weak, &[3]) };
     let refused = Trainer::new(&gpu, &asked, &weak).err().unwrap().to_string();
     assert!(refused.contains("has no labels with times, which `strong_weight` needs"), "{refused}");
+}
+
+/// Models that take all instances of a clip keep the padding.
+#[test]
+fn short_clips_are_trained_on_without_their_padding_to_the_same_losses() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(None).unwrap();
+    let mut data = timed(&dir.path().join("data"));
+    let stored = data.features.instances;
+    data.features.lengths.iter_mut().for_each(|length| *length = (*length).min(4));
+    for (model, instances) in [("att", 4), ("bilstm-att", 4), ("fc", stored)] {
+        // Which values are dropped depends on their place in the batch.
+        let config = Config { loss: Loss::Bce, dropout: 0.0, ..config(model, &data, &[7]) };
+        let dims = Extent::of_clips(&gpu, &config, &data).unwrap().dims;
+        assert_eq!([dims.instances, dims.stored], [instances, stored], "{model}");
+        let splits = splits(&config, &data).unwrap();
+        let whole = Dims::new(&data.features, data.classes.len(), gpu.max_binding());
+        let losses = [dims, Dims { strong: true, ..whole }].map(|dims| {
+            let corpus = DeviceDataset::with_dims(&gpu, &data, dims).unwrap();
+            let mut learner = Learner::new(&gpu, &config, &corpus, &[], &splits, Order::Shuffled).unwrap();
+            assert!(learner.train(&|| false, &mut |_| {}).unwrap());
+            let sums = learner.validate().unwrap();
+            [sums.train_loss[0], sums.val_loss[0]]
+        });
+        for (cut, whole) in losses[0].iter().zip(losses[1]) {
+            assert!((cut / whole - 1.0).abs() < 1e-5, "{model}: {losses:?}");
+        }
+    }
 }
 
 /// Of the loss that a step minimises: the slope by one bias of the classifier is that of the clips plus the weighted

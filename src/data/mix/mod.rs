@@ -2,6 +2,7 @@
 //!
 //! A mixture has one to four instruments. Each plays a few notes of one source, at random times, pitches and levels,
 //! through an equaliser and at times a room; the mixture gets another room, equaliser, noise and distortion at times.
+//! One in 25 has none: it is noise that swells and fades, in which nothing is to be heard.
 //! [`recipe`] draws all of it, [`render`] makes the sound. A mixture is a function of the notes, its seed, epoch and
 //! number alone: the same on any number of threads.
 //!
@@ -62,7 +63,7 @@ impl fmt::Debug for Mixer {
     }
 }
 
-/// Several instruments at once.
+/// Several instruments at once, or noise alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixture {
     /// Mono, 16 kHz, with an RMS of 0.08 before clipping to ±1.
@@ -242,18 +243,25 @@ mod tests {
     }
 
     #[test]
-    fn one_to_four_instruments_and_cymbals_with_half_of_the_drums() {
-        let recipe = Recipe::new(&notes(), 5 * SR as usize);
-        let (mut counts, mut drums, mut both) = ([0; 4], 0, 0);
+    fn up_to_four_instruments_and_cymbals_with_half_of_the_drums() {
+        let (notes, samples) = (notes(), 5 * SR as usize);
+        let (recipe, renderer) = (Recipe::new(&notes, samples), Renderer::new(samples));
+        let (mut counts, mut drums, mut both) = ([0; 5], 0, 0);
         for index in 0..2_000 {
             let plan = recipe.draw(Part::Train, &mut Counter::new(2, [0, index, 0]));
             let plays = |class: usize| plan.tracks.iter().filter(|track| track.class == class).count();
             assert!((0..5).all(|class| plays(class) <= 1));
-            counts[plan.tracks.len() - 1] += 1;
+            counts[plan.tracks.len()] += 1;
+            assert_eq!(plan.tracks.is_empty(), plan.alone.is_some());
+            if plan.tracks.is_empty() && counts[0] < 5 {
+                let Mixture { samples, instruments } = rendered(&renderer, &notes, &plan, 5.0);
+                let power = samples.iter().map(|v| f64::from(v * v)).sum::<f64>() / samples.len() as f64;
+                assert!(instruments.is_empty() && (0.06..0.081).contains(&power.sqrt()), "{power}");
+            }
             drums += plays(2);
             both += plays(1) * plays(2);
         }
-        assert!(counts.iter().all(|count| *count > 200), "{counts:?}");
+        assert!((50..110).contains(&counts[0]) && counts[1..].iter().all(|count| *count > 200), "{counts:?}");
         // Of five classes, .42 of the drums are drawn with cymbals; half of the others bring them.
         let share = f64::from(both as u32) / f64::from(drums as u32);
         assert!((share - (0.42 + 0.58 / 2.0)).abs() < 0.06, "{share}");

@@ -157,6 +157,7 @@ impl Piece {
         let samples = BARS * 8 * QUAVER + TAIL;
         let plan = Plan {
             tracks: SCORE.iter().map(|line| line.track(&notes, samples)).collect(),
+            alone: None,
             room: Some(Room { len: SR as usize, delay: 160, level_db: -16.0, seed: 1 }),
             eq: None,
             noise: None,

@@ -8,8 +8,10 @@ use rand::{Rng, RngExt};
 use super::notes::{Note, Notes, Part, SR};
 use crate::core::portable::{exp2, log2};
 
-/// Probabilities of 1, 2, 3 and 4 instruments.
+/// Probabilities of 1, 2, 3 and 4 instruments, where there are any.
 const POLYPHONY: [f64; 4] = [0.35, 0.3, 0.2, 0.15];
+/// Probability of noise alone.
+const NOISE_ALONE: f64 = 0.04;
 /// Most notes at a time of instruments that play chords.
 const CHORDS: [(&str, usize); 9] = [
     ("accordion", 3),
@@ -37,6 +39,10 @@ pub(super) const TRACK_LEVEL: Range<f64> = -13.0..0.0;
 pub(super) const NOISE: Range<f64> = -45.0..-15.0;
 /// Longest reverberation, seconds.
 pub const LONGEST_ROOM: f64 = 1.4;
+/// Of noise alone: levels (dB) between which it swells and fades, how many of them, and dB per octave.
+const SWELL: Range<f64> = -30.0..0.0;
+const SWELLS: Range<usize> = 2..13;
+const COLOUR: Range<f64> = -6.0..1.0;
 /// Gains of equalisers in dB, of a track and of the mixture.
 const EQ: f64 = 7.0;
 const EQ_MIXTURE: f64 = 4.0;
@@ -93,12 +99,22 @@ pub struct Room {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub tracks: Vec<Track>,
+    /// In place of tracks.
+    pub alone: Option<Swell>,
     pub room: Option<Room>,
     pub eq: Option<Equaliser>,
     /// Level of white noise relative to the mixture (dB), and its seed.
     pub noise: Option<(f64, u64)>,
     /// Factor before tanh.
     pub drive: Option<f64>,
+}
+
+/// Noise that swells and fades.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Swell {
+    /// At equal distances, linear between; at least two.
+    pub levels_db: Vec<f64>,
+    pub seed: u64,
 }
 
 /// Draws mixtures of notes.
@@ -148,6 +164,9 @@ impl Recipe {
     }
 
     pub fn draw(&self, part: Part, rng: &mut impl Rng) -> Plan {
+        if rng.random_bool(NOISE_ALONE) {
+            return Plan::noise(rng);
+        }
         let mut point: f64 = rng.random();
         let count = POLYPHONY.iter().position(|share| {
             point -= share;
@@ -168,6 +187,7 @@ impl Recipe {
         }
         Plan {
             tracks: classes.into_iter().map(|class| self.track(part, class, rng)).collect(),
+            alone: None,
             room: rng.random_bool(0.4).then(|| room(rng)),
             eq: rng.random_bool(0.5).then(|| equaliser(EQ_MIXTURE, rng)),
             noise: rng.random_bool(0.4).then(|| (rng.random_range(NOISE), rng.random())),
@@ -236,6 +256,24 @@ impl Recipe {
             }
         }
         placed
+    }
+}
+
+impl Plan {
+    /// Noise of any colour, a third of it steady.
+    fn noise(rng: &mut impl Rng) -> Plan {
+        let points = rng.random_range(SWELLS);
+        let is_steady = rng.random_bool(1.0 / 3.0);
+        let mut level = || if is_steady { 0.0 } else { rng.random_range(SWELL) };
+        let levels_db = (0..points).map(|_| level()).collect();
+        Plan {
+            tracks: vec![],
+            alone: Some(Swell { levels_db, seed: rng.random() }),
+            room: rng.random_bool(0.4).then(|| room(rng)),
+            eq: Some(Equaliser { tilt: rng.random_range(COLOUR), ..equaliser(EQ, rng) }),
+            noise: None,
+            drive: None,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlannerScalar};
 
 use super::notes::{Notes, SR};
-use super::recipe::{Equaliser, LONGEST_ROOM, Placed, Plan, Room, Track};
+use super::recipe::{Equaliser, LONGEST_ROOM, Placed, Plan, Room, Swell, Track};
 use crate::core::portable::{amplitude, exp2, log2, tanh};
 use crate::core::random::Counter;
 
@@ -62,6 +62,7 @@ impl Renderer {
             times
         });
         let times = times.collect();
+        plan.alone.iter().for_each(|swell| swell.add_to(&mut mix));
         if plan.room.is_some() || plan.eq.is_some() {
             self.filter(&mut mix, plan.eq.as_ref(), plan.room.as_ref());
         }
@@ -119,6 +120,19 @@ impl Renderer {
         }
         self.inverse.process(&mut bins);
         sound.iter_mut().zip(&bins).for_each(|(v, bin)| *v = bin.re / n as f32);
+    }
+}
+
+impl Swell {
+    fn add_to(&self, sound: &mut [f32]) {
+        let mut rng = Counter::new(self.seed, [0; 3]);
+        let step = (self.levels_db.len() - 1) as f64 / sound.len() as f64;
+        for (i, v) in sound.iter_mut().enumerate() {
+            let place = i as f64 * step;
+            let (here, next) = (self.levels_db[place as usize], self.levels_db[place as usize + 1]);
+            let level = amplitude(here + place.fract() * (next - here));
+            *v += (level * rng.random_range(-1.0..1.0)) as f32;
+        }
     }
 }
 
