@@ -1,28 +1,103 @@
-// Fully connected layer, y = f(x w^T + b), on any GPU: tiles in workgroup memory, 4 x 4 results per invocation.
+// Fully connected layer, y = f(x w^T + b), on any GPU.
 //
 //   forward          y  (M, N) = f(x (M, K) w (N, K)^T + b), f nothing or ReLU
-//   backward input   grad_x (M, K) = grad_y (M, N) w (N, K)
-//   backward weight  grad_w (N, K) = grad_y (M, N)^T x (M, K)
-//   backward bias    grad_b (N)    = sum over M of grad_y
+//   backward input   grad_x (M, K) = g (M, N) w (N, K), g = grad_y, with ReLU only where y > 0
+//   backward weight  grad_w (N, K) = g (M, N)^T x (M, K), and grad_b (N) = sum over M of g
 //
-// All three products are C (rows, cols) = A (rows, depth) B (depth, cols); only the loads into the tiles differ.
 // With S segments there is a product for each: segment s has the rows s, s + S, ... of x and y, and its own columns of
-// w (N, S, K).
+// w (N, S, K). With VEC4, N and K are multiples of 4; else the last four of a row may be fewer.
 #import grid
 #import tile_product
 #import linear
 #import value
 #import nan
 
-@group(0) @binding(1) var<storage, read> x: array<f32>;             // (R, M, S, K)
-@group(0) @binding(2) var<storage, read> w: array<f32>;             // (N, S, K) every w_stride
-@group(0) @binding(3) var<storage, read> b: array<f32>;             // (N) every b_stride
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;       // (R, M, S, N)
-@group(0) @binding(5) var<storage, read> grad_y: array<f32>;        // (R, M, S, N)
-@group(0) @binding(6) var<storage, read_write> grad_x: array<f32>;  // (R, M, S, K)
-// (N, S, K) every w_stride for R and slices, or (R, slices, N)
-@group(0) @binding(7) var<storage, read_write> partial: array<f32>;
-@group(0) @binding(8) var<storage, read_write> total: array<f32>;   // grad_w, grad_b or grad_x, every w_stride
+@group(0) @binding(1) var<storage, read> x: array<Value>;             // (R, M, S, K)
+@group(0) @binding(2) var<storage, read> w: array<Value>;             // (N, S, K) every w_stride
+@group(0) @binding(3) var<storage, read> b: array<Value>;             // (N) every b_stride
+@group(0) @binding(4) var<storage, read_write> y: array<Value>;       // (R, M, S, N)
+@group(0) @binding(5) var<storage, read> grad_y: array<Value>;        // (R, M, S, N)
+@group(0) @binding(6) var<storage, read_write> grad_x: array<Value>;  // (R, M, S, K)
+// grad_w (N, S, K) every w_stride, and grad_b (N) every b_stride; or (R, slices, N S K + N) of both
+@group(0) @binding(7) var<storage, read_write> grad_w: array<Value>;
+@group(0) @binding(8) var<storage, read> saved_y: array<Value>;       // (R, M, S, N)
+@group(0) @binding(9) var<storage, read> partial: array<Value>;       // (R, slices, m + n)
+
+#ifdef VEC4
+const WIDTH = 4u; // elements of a Value
+
+// Four values from the `at`-th on, of which the first `left` are there.
+fn four_of_x(at: u32, left: u32) -> vec4<f32> { return x[at / 4u]; }
+
+fn four_of_w(at: u32, left: u32) -> vec4<f32> { return w[at / 4u]; }
+
+fn four_of_b(at: u32, left: u32) -> vec4<f32> { return b[at / 4u]; }
+
+fn four_of_g(at: u32, left: u32) -> vec4<f32> { return gradient(at / 4u); }
+
+fn store_y(at: u32, left: u32, v: vec4<f32>) { finish_y(at / 4u, v); }
+
+fn store_grad_x(at: u32, left: u32, v: vec4<f32>) { finish_grad_x(at / 4u, v); }
+
+fn store_grad_w(at: u32, left: u32, v: vec4<f32>, accumulate: u32) { finish_grad_w(at / 4u, v, accumulate); }
+#else
+const WIDTH = 1u;
+
+fn four_of_x(at: u32, left: u32) -> vec4<f32> {
+    var v: vec4<f32>;
+    for (var i = 0u; i < min(left, 4u); i++) { v[i] = x[at + i]; }
+    return v;
+}
+
+fn four_of_w(at: u32, left: u32) -> vec4<f32> {
+    var v: vec4<f32>;
+    for (var i = 0u; i < min(left, 4u); i++) { v[i] = w[at + i]; }
+    return v;
+}
+
+fn four_of_b(at: u32, left: u32) -> vec4<f32> {
+    var v: vec4<f32>;
+    for (var i = 0u; i < min(left, 4u); i++) { v[i] = b[at + i]; }
+    return v;
+}
+
+fn four_of_g(at: u32, left: u32) -> vec4<f32> {
+    var v: vec4<f32>;
+    for (var i = 0u; i < min(left, 4u); i++) { v[i] = gradient(at + i); }
+    return v;
+}
+
+fn store_y(at: u32, left: u32, v: vec4<f32>) {
+    for (var i = 0u; i < min(left, 4u); i++) { finish_y(at + i, v[i]); }
+}
+
+fn store_grad_x(at: u32, left: u32, v: vec4<f32>) {
+    for (var i = 0u; i < min(left, 4u); i++) { finish_grad_x(at + i, v[i]); }
+}
+
+fn store_grad_w(at: u32, left: u32, v: vec4<f32>, accumulate: u32) {
+    for (var i = 0u; i < min(left, 4u); i++) { finish_grad_w(at + i, v[i], accumulate); }
+}
+#endif
+
+fn gradient(at: u32) -> Value {
+    let g = grad_y[at];
+    if p.relu == 0u { return g; }
+    return select(Value(0.0), g, saved_y[at] > Value(0.0));
+}
+
+fn finish_y(at: u32, sum: Value) {
+    var v = sum;
+    if p.accumulate == 1u { v += y[at]; }
+    if p.relu == 1u { v = keep_nan(v, max(v, Value(0.0))); }
+    y[at] = v;
+}
+
+fn finish_grad_x(at: u32, sum: Value) { if p.accumulate == 1u { grad_x[at] += sum; } else { grad_x[at] = sum; } }
+
+fn finish_grad_w(at: u32, sum: Value, accumulate: u32) {
+    if accumulate != 0u { grad_w[at] += sum; } else { grad_w[at] = sum; }
+}
 
 // Row m of a product, among the rows of x or y.
 fn row_of(product: u32, m: u32) -> u32 {
@@ -34,95 +109,101 @@ fn weights_of(weights: u32, product: u32, n: u32) -> u32 {
     return weights + (n * p.segments + product % p.segments) * p.k;
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                   @builtin(local_invocation_index) local_index: u32) {
     let tiles = (p.n + TILE - 1u) / TILE;
     let group = group_index(id, count);
     let row0 = group / tiles * TILE;
     let col0 = group % tiles * TILE;
-    let row = local_index / 8u * 4u;
-    let col = local_index % 8u * 4u;
     let w0 = id.z / p.segments * p.w_stride;
-    var acc: array<vec4<f32>, 4>;
-    for (var d0 = p.k_from; d0 < p.k_to; d0 += DEPTH) {
-        for (var i = local_index; i < TILE * DEPTH; i += WORKGROUP_SIZE) {
-            let d = i % DEPTH;
-            let tile_row = i / DEPTH;
-            let inside = d0 + d < p.k_to;
-            var a = 0.0;
-            var bb = 0.0;
-            if inside && row0 + tile_row < p.m { a = x[row_of(id.z, row0 + tile_row) * p.k + d0 + d]; }
-            if inside && col0 + tile_row < p.n { bb = w[weights_of(w0, id.z, col0 + tile_row) + d0 + d]; }
-            a_tile[d * TILE + tile_row] = a;
-            b_tile[d * TILE + tile_row] = bb;
+    var sums: Sums;
+    var a: Fetched;
+    var bb: Fetched;
+    for (var d = p.k_from; ; d += DEPTH) {
+        if d < p.k_to {
+            for (var i = 0u; i < LOADS; i++) {
+                let line = line_along(local_index, i);
+                let at = d + step_along(local_index, i);
+                a[i] = vec4(0.0);
+                bb[i] = vec4(0.0);
+                if at < p.k_to {
+                    let left = p.k_to - at;
+                    if row0 + line < p.m { a[i] = four_of_x(row_of(id.z, row0 + line) * p.k + at, left); }
+                    if col0 + line < p.n { bb[i] = four_of_w(weights_of(w0, id.z, col0 + line) + at, left); }
+                }
+            }
+        }
+        if d > p.k_from { multiply(&sums, local_index); }
+        if d >= p.k_to { break; }
+        workgroupBarrier();
+        for (var i = 0u; i < LOADS; i++) {
+            put_a_along(local_index, i, a[i]);
+            put_b_along(local_index, i, bb[i]);
         }
         workgroupBarrier();
-        multiply(&acc, row, col);
-        workgroupBarrier();
     }
-    for (var i = 0u; i < 4u; i++) {
-        for (var j = 0u; j < 4u; j++) {
-            let r = row0 + row + i;
-            let c = col0 + col + j;
-            if r < p.m && c < p.n {
-                let at = row_of(id.z, r) * p.columns + p.first + c;
-                var v = acc[i][j];
-                if p.accumulate == 1u { v += y[at]; }
-                if p.has_bias == 1u { v += b[id.z / p.segments * p.b_stride + p.first + c]; }
-                if p.relu == 1u { v = keep_nan(v, max(v, 0.0)); }
-                y[at] = v;
-            }
+    for (var h = 0u; h < SIDE; h++) {
+        let c = col0 + result_col(local_index, h);
+        if c >= p.n { continue; }
+        let left = p.n - c;
+        var bias = vec4(0.0);
+        if p.has_bias == 1u { bias = four_of_b(id.z / p.segments * p.b_stride + p.first + c, left); }
+        for (var i = 0u; i < 4u * SIDE; i++) {
+            let r = row0 + result_row(local_index, i);
+            if r < p.m { store_y(row_of(id.z, r) * p.columns + p.first + c, left, sums[i][h] + bias); }
         }
     }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                          @builtin(local_invocation_index) local_index: u32) {
     let tiles = (p.k + TILE - 1u) / TILE;
     let group = group_index(id, count);
     let row0 = group / tiles * TILE;
     let col0 = group % tiles * TILE;
-    let row = local_index / 8u * 4u;
-    let col = local_index % 8u * 4u;
     let w0 = id.z / p.segments * p.w_stride;
-    var acc: array<vec4<f32>, 4>;
-    for (var d0 = 0u; d0 < p.n; d0 += DEPTH) {
-        for (var i = local_index; i < TILE * DEPTH; i += WORKGROUP_SIZE) {
-            let at_depth_a = i % DEPTH;
-            let tile_row = i / DEPTH;
-            var a = 0.0;
-            if d0 + at_depth_a < p.n && row0 + tile_row < p.m {
-                a = grad_y[row_of(id.z, row0 + tile_row) * p.columns + p.first + d0 + at_depth_a];
+    var sums: Sums;
+    var a: Fetched;
+    var bb: Fetched;
+    for (var d = 0u; ; d += DEPTH) {
+        if d < p.n {
+            for (var i = 0u; i < LOADS; i++) {
+                let r = row0 + line_along(local_index, i);
+                let n = d + step_along(local_index, i);
+                a[i] = vec4(0.0);
+                if r < p.m && n < p.n { a[i] = four_of_g(row_of(id.z, r) * p.columns + p.first + n, p.n - n); }
+                let c = col0 + line_across(local_index, i);
+                let step = d + step_across(local_index, i);
+                bb[i] = vec4(0.0);
+                if c < p.k && step < p.n { bb[i] = four_of_w(weights_of(w0, id.z, step) + c, p.k - c); }
             }
-            a_tile[at_depth_a * TILE + tile_row] = a;
-            let c = i % TILE;
-            let at_depth_b = i / TILE;
-            var bb = 0.0;
-            if d0 + at_depth_b < p.n && col0 + c < p.k { bb = w[weights_of(w0, id.z, d0 + at_depth_b) + col0 + c]; }
-            b_tile[at_depth_b * TILE + c] = bb;
+        }
+        if d > 0u { multiply(&sums, local_index); }
+        if d >= p.n { break; }
+        workgroupBarrier();
+        for (var i = 0u; i < LOADS; i++) {
+            put_a_along(local_index, i, a[i]);
+            put_b_across(local_index, i, bb[i]);
         }
         workgroupBarrier();
-        multiply(&acc, row, col);
-        workgroupBarrier();
     }
-    for (var i = 0u; i < 4u; i++) {
-        for (var j = 0u; j < 4u; j++) {
-            let r = row0 + row + i;
-            let c = col0 + col + j;
-            if r < p.m && c < p.k {
-                let at = row_of(id.z, r) * p.k + c;
-                if p.accumulate == 1u { grad_x[at] += acc[i][j]; } else { grad_x[at] = acc[i][j]; }
-            }
+    for (var h = 0u; h < SIDE; h++) {
+        let c = col0 + result_col(local_index, h);
+        if c >= p.k { continue; }
+        for (var i = 0u; i < 4u * SIDE; i++) {
+            let r = row0 + result_row(local_index, i);
+            if r < p.m { store_grad_x(row_of(id.z, r) * p.k + c, p.k - c, sums[i][h]); }
         }
     }
 }
 
-// The rows of grad_y and x that belong to a slice of M. A single slice's `partial` is grad_w itself.
+// The rows of grad_y and x that belong to a slice of M.
 fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }
 
-@compute @workgroup_size(64)
+// Several slices are summed by linear_backward_slices. The workgroups of the first columns also sum grad_b.
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                           @builtin(local_invocation_index) local_index: u32) {
     let tiles = (p.k + TILE - 1u) / TILE;
@@ -131,64 +212,84 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     let slice = id.z % p.slices;
     let row0 = group / tiles * TILE;
     let col0 = group % tiles * TILE;
-    let row = local_index / 8u * 4u;
-    let col = local_index % 8u * 4u;
+    let start = slice_start(slice);
     let end = slice_start(slice + 1u);
-    var acc: array<vec4<f32>, 4>;
-    for (var d0 = slice_start(slice); d0 < end; d0 += DEPTH) {
-        for (var i = local_index; i < TILE * DEPTH; i += WORKGROUP_SIZE) {
-            let tile_row = i % TILE;
-            let d = i / TILE;
-            let inside = d0 + d < end;
-            let m = row_of(product, d0 + d);
-            var a = 0.0;
-            var bb = 0.0;
-            if inside && row0 + tile_row < p.n { a = grad_y[m * p.columns + p.first + row0 + tile_row]; }
-            if inside && col0 + tile_row < p.k { bb = x[m * p.k + col0 + tile_row]; }
-            a_tile[d * TILE + tile_row] = a;
-            b_tile[d * TILE + tile_row] = bb;
-        }
-        workgroupBarrier();
-        multiply(&acc, row, col);
-        workgroupBarrier();
-    }
-    let partial0 = (product / p.segments * p.slices + slice) * p.w_stride;
-    for (var i = 0u; i < 4u; i++) {
-        for (var j = 0u; j < 4u; j++) {
-            let r = row0 + row + i;
-            let c = col0 + col + j;
-            if r < p.n && c < p.k {
-                let at = weights_of(partial0, product, r) + c;
-                if p.accumulate == 1u { partial[at] += acc[i][j]; } else { partial[at] = acc[i][j]; }
+    let with_bias = p.has_bias == 1u && col0 == 0u;
+    var sums: Sums;
+    var bias: Lines;
+    var a: Fetched;
+    var bb: Fetched;
+    for (var d = start; ; d += DEPTH) {
+        if d < end {
+            for (var i = 0u; i < LOADS; i++) {
+                let line = line_across(local_index, i);
+                let step = d + step_across(local_index, i);
+                let m = row_of(product, step);
+                let n = row0 + line;
+                let c = col0 + line;
+                a[i] = vec4(0.0);
+                bb[i] = vec4(0.0);
+                if step < end && n < p.n { a[i] = four_of_g(m * p.columns + p.first + n, p.n - n); }
+                if step < end && c < p.k { bb[i] = four_of_x(m * p.k + c, p.k - c); }
             }
         }
+        if d > start {
+            multiply(&sums, local_index);
+            if with_bias { add_lines(&bias, local_index); }
+        }
+        if d >= end { break; }
+        workgroupBarrier();
+        for (var i = 0u; i < LOADS; i++) {
+            put_a_across(local_index, i, a[i]);
+            put_b_across(local_index, i, bb[i]);
+        }
+        workgroupBarrier();
+    }
+    let copy = product / p.segments * p.slices + slice;
+    for (var i = 0u; i < 4u * SIDE; i++) {
+        let r = row0 + result_row(local_index, i);
+        if r >= p.n { continue; }
+        for (var h = 0u; h < SIDE; h++) {
+            let c = col0 + result_col(local_index, h);
+            let at = weights_of(p.w_at + copy * p.w_stride, product, r) + c;
+            if c < p.k { store_grad_w(at, p.k - c, sums[i][h], p.accumulate & 1u); }
+        }
+    }
+    if !with_bias || local_index % ACROSS != 0u { return; }
+    for (var h = 0u; h < SIDE; h++) {
+        let r = row0 + result_row(local_index, 4u * h);
+        let at = p.b_at + copy * p.b_stride + r;
+        if r < p.n { store_grad_w(at, p.n - r, bias[h], p.accumulate & 2u); }
     }
 }
 
-@compute @workgroup_size(64)
+// grad_b alone, in slices. Here n and the index of an invocation count Values.
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                         @builtin(local_invocation_index) local_index: u32) {
     let c = group_index(id, count) * WORKGROUP_SIZE + local_index;
     let replica = id.z / p.slices;
     let slice = id.z % p.slices;
     if c >= p.n { return; }
-    var sum = 0.0;
+    var sum = Value(0.0);
     for (var m = slice_start(slice); m < slice_start(slice + 1u); m++) {
-        sum += grad_y[(replica * p.m + m) * p.n + c];
+        sum += gradient((replica * p.m + m) * p.n + c);
     }
-    partial[id.z * p.n + c] = sum;
+    grad_w[id.z * p.n + c] = sum;
 }
 
-// Reduces the slices, in order. Here n * k is the number of weights (k = 1 for a bias), in one segment; or of the
-// elements of grad_x, in a single slice.
-@compute @workgroup_size(64)
+// Sums slices, in order: of m weights and n biases, counted in Values.
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn linear_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                           @builtin(local_invocation_index) local_index: u32) {
     let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
-    let len = p.n * p.k;
+    let len = p.m + p.n;
     if i >= len { return; }
-    var sum = 0.0;
+    var sum = Value(0.0);
     for (var s = 0u; s < p.slices; s++) { sum += partial[(id.z * p.slices + s) * len + i]; }
-    let at = id.z * p.w_stride + i;
-    if p.accumulate == 1u { total[at] += sum; } else { total[at] = sum; }
+    if i < p.m {
+        finish_grad_w((p.w_at + id.z * p.w_stride) / WIDTH + i, sum, p.accumulate & 1u);
+    } else {
+        finish_grad_w((p.b_at + id.z * p.b_stride) / WIDTH + i - p.m, sum, p.accumulate & 2u);
+    }
 }

@@ -128,6 +128,12 @@ alias Place = Centre;
 
 fn place(position: vec2<u32>, image: u32, m: u32) -> Place { return centre(position, image); }
 
+// `first` is the replica's first element.
+fn element(first: u32, c: Place, tap: Tap) -> f32 {
+    let s = source(c, tap);
+    return select(0.0, x[first + s.pixel * p.c + tap.channel], s.live);
+}
+
 struct Spot {
     taps: array<Tap, 4>,
     at: u32, // of the replica's first pixel

@@ -21,17 +21,47 @@ pub(super) enum Variant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Product {
     /// As of a matrix product.
-    Tile,
+    Tile(Tile),
     /// As of a matrix product, with rows that are multiples of 4 (`aligned`) or not.
     Subgroup8 { aligned: bool },
 }
 
-/// For rows of `n` and of `k`.
-pub(super) fn product(target: Target, n: usize, k: usize) -> Product {
+/// A tile in workgroup memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    /// Rows and columns of its results: 32, 64 or 128.
+    pub side: usize,
+    /// Whether all rows are multiples of 4.
+    pub vec4: bool,
+}
+
+/// For rows of `lens`, and a result of (rows, columns) in so many copies, replicas not counted.
+pub(super) fn product(target: Target, lens: [usize; 2], result: [usize; 2], copies: usize) -> Product {
+    let tile = tile(target, lens, result, copies);
     match filters(target) {
-        Variant::Tile => Product::Tile,
-        Variant::Subgroup8 => Product::Subgroup8 { aligned: n.is_multiple_of(4) && k.is_multiple_of(4) },
+        Variant::Tile => Product::Tile(tile),
+        Variant::Subgroup8 => Product::Subgroup8 { aligned: tile.vec4 },
     }
+}
+
+fn tile(target: Target, lens: [usize; 2], result: [usize; 2], copies: usize) -> Tile {
+    Tile { side: side(target, result, copies), vec4: lens.iter().all(|len| len.is_multiple_of(4)) }
+}
+
+/// The largest tiles that occupy the adapter and are filled well: an invocation of larger ones has more results for
+/// each value that it reads.
+fn side(target: Target, result: [usize; 2], copies: usize) -> usize {
+    let enough = match target.kind {
+        AdapterKind::Software => return 32,
+        AdapterKind::Integrated => 32,
+        _ => 128,
+    };
+    let fits = |side: &usize| {
+        let groups: usize = result.iter().map(|len| len.div_ceil(*side)).product();
+        let filled = result[0] * result[1];
+        groups * copies >= enough && groups * side * side * 4 <= filled * 5
+    };
+    [128, 64].into_iter().find(fits).unwrap_or(32)
 }
 
 fn has_subgroup8(target: Target) -> bool {
@@ -74,10 +104,19 @@ pub(super) fn fourier_lanes(target: Target) -> u32 {
     if target.kind == AdapterKind::Software { 8 } else { 64 }
 }
 
+/// Of a convolution: `c` channels in, `n` out, and a square kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filter {
+    pub n: usize,
+    pub c: usize,
+    pub size: usize,
+    pub stride: usize,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Convolution {
     /// As for a matrix product.
-    Tile,
+    Tile(Tile),
     /// As for a matrix product. Not `aligned`: input channels that are not a multiple of 4 (a first layer's one or
     /// three), or a stride above 1.
     Subgroup8 { aligned: bool },
@@ -88,11 +127,12 @@ pub(super) enum Convolution {
     Runs { aligned: bool },
 }
 
-/// For `c` channels in, `n` out and a square kernel of `size`.
-pub(super) fn convolution(target: Target, n: usize, c: usize, size: usize, stride: usize) -> Convolution {
+/// For a result of (rows, columns) in so many copies, replicas not counted.
+pub(super) fn convolution(target: Target, filter: Filter, result: [usize; 2], copies: usize) -> Convolution {
+    let Filter { n, c, size, stride } = filter;
     let aligned = c.is_multiple_of(4);
     match matrix_product(target, n, 4) {
-        Variant::Tile => Convolution::Tile,
+        Variant::Tile => Convolution::Tile(tile(target, [n, c], result, copies)),
         // The one that takes the elements of x one by one, at any stride.
         Variant::Subgroup8 if stride > 1 => Convolution::Subgroup8 { aligned: false },
         Variant::Subgroup8 if size == 3 && (c == 1 || aligned) && c <= 112 => {
@@ -109,11 +149,13 @@ pub(super) fn convolution(target: Target, n: usize, c: usize, size: usize, strid
 }
 
 /// As [`convolution`], for the gradient of the input, which has no variant for channels that are not aligned.
-pub(super) fn convolution_gradient(target: Target, n: usize, c: usize, size: usize, stride: usize) -> Convolution {
-    match convolution(target, n, c, size, stride) {
+pub(super) fn convolution_gradient(target: Target, filter: Filter, result: [usize; 2]) -> Convolution {
+    match convolution(target, filter, result, 1) {
         Convolution::Subgroup8 { aligned: false }
         | Convolution::Runs { aligned: false }
-        | Convolution::Square3 { single: true, .. } => Convolution::Tile,
+        | Convolution::Square3 { single: true, .. } => {
+            Convolution::Tile(tile(target, [filter.n, filter.c], result, 1))
+        }
         variant => variant,
     }
 }

@@ -6,9 +6,16 @@ use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use crate::ops::linear::tile_product_rounds;
 use crate::ops::relu_gradient::relu_gradient;
-use crate::ops::variants::{self, Convolution};
+use crate::ops::variants::{self, Convolution, Filter};
 
-pub(super) static SHADER: Shader = shader!("conv2d.wgsl", "shared/conv2d.wgsl", "shared/conv2d_strided.wgsl");
+const TILE32: Shader = shader!("conv2d.wgsl", "shared/conv2d.wgsl", "shared/conv2d_strided.wgsl");
+/// By the side of a tile, 32, 64 and 128, and whether channels are multiples of 4.
+pub(super) static TILES: [[Shader; 2]; 3] = [
+    [TILE32, TILE32.with(&["VEC4"])],
+    [TILE32.with(&["TILE64"]), TILE32.with(&["TILE64", "VEC4"])],
+    [TILE32.with(&["TILE128"]), TILE32.with(&["TILE128", "VEC4"])],
+];
+pub(super) static WEIGHTS: Shader = shader!("conv2d_weights.wgsl", "shared/conv2d.wgsl");
 pub(super) static SUBGROUP8: Shader =
     shader!("software8/conv2d.wgsl", "shared/conv2d.wgsl", "shared/conv2d_strided.wgsl", "software8/product.wgsl")
         .with_textures(&["x", "weights", "grad_y"]);
@@ -37,14 +44,14 @@ params! {
     }
 }
 
-/// Rows and columns of the results that a workgroup computes (see the shaders).
-const TILE: usize = 32;
+/// Rows and columns of the results that a subgroup of 8 computes (see the shaders).
+const TILE8: usize = 32;
 /// Pixels that a workgroup of the kernels for runs of pixels takes (see `software8/conv2d_runs.wgsl`): 8 runs ...
 const LANES: usize = 8;
 /// ... of 8 neighbours in an image row.
 const RUN: usize = 8;
 /// Tiles of pixels for a workgroup of the kernels of 3 x 3.
-const TILES: usize = 16;
+const PIXEL_TILES: usize = 16;
 /// The weight gradient is summed over the rows of all images in as many slices as give about this many workgroups ...
 const GROUPS: usize = 256;
 /// ... and at most this many.
@@ -132,6 +139,10 @@ impl Dims {
         })
     }
 
+    fn filter(&self) -> Filter {
+        Filter { n: self.n, c: self.c, size: self.size, stride: self.stride }
+    }
+
     /// Terms of an output element.
     fn terms(&self) -> usize {
         self.size * self.size * self.c
@@ -155,7 +166,7 @@ impl Dims {
     }
 
     fn slices(&self) -> usize {
-        let tiles = self.n.div_ceil(TILE) * self.terms().div_ceil(TILE);
+        let tiles = self.n.div_ceil(TILE8) * self.terms().div_ceil(TILE8);
         (GROUPS / tiles).clamp(1, MAX_SLICES).min(self.images * self.height)
     }
 
@@ -166,7 +177,7 @@ impl Dims {
 
     /// Workgroups that share them.
     fn pixel_parts(&self) -> usize {
-        self.pixel_tiles().div_ceil(TILES)
+        self.pixel_tiles().div_ceil(PIXEL_TILES)
     }
 
     /// Chunks of the input channels for kernels of 3 x 3.
@@ -177,10 +188,10 @@ impl Dims {
     /// Rounds for all terms of a result.
     fn iterations(&self, variant: Convolution) -> usize {
         match variant {
-            Convolution::Tile => tile_product_rounds(self.depth()),
+            Convolution::Tile(_) => tile_product_rounds(self.depth()),
             Convolution::Subgroup8 { .. } => self.size * self.size + self.depth() / 4,
             Convolution::Runs { .. } => self.column_depth() / 4,
-            Convolution::Square3 { .. } => (TILES + 1) * (1 + self.chunks() * 4),
+            Convolution::Square3 { .. } => (PIXEL_TILES + 1) * (1 + self.chunks() * 4),
         }
     }
 
@@ -188,7 +199,7 @@ impl Dims {
     fn slice_rounds(&self, variant: Convolution) -> usize {
         let (slices, rows) = (self.slices(), self.images * self.height);
         match variant {
-            Convolution::Tile => tile_product_rounds(rows.div_ceil(slices) * self.width),
+            Convolution::Tile(_) => tile_product_rounds(rows.div_ceil(slices) * self.width),
             Convolution::Subgroup8 { .. } => rows.div_ceil(slices) * (1 + self.width.div_ceil(4)),
             Convolution::Square3 { .. } => self.pixel_tiles().div_ceil(slices) * 5,
             Convolution::Runs { .. } => {
@@ -238,7 +249,7 @@ impl Dims {
 
 fn shader(variant: Convolution) -> &'static Shader {
     match variant {
-        Convolution::Tile => &SHADER,
+        Convolution::Tile(tile) => &TILES[tile.side.ilog2() as usize - 5][usize::from(tile.vec4)],
         Convolution::Subgroup8 { aligned: true } => &SUBGROUP8,
         Convolution::Subgroup8 { aligned: false } => &UNALIGNED,
         Convolution::Square3 { single, width } => {
@@ -256,8 +267,9 @@ fn constants(variant: Convolution, d: Dims) -> Vec<(&'static str, f64)> {
 }
 
 /// Workgroups for a (rows, cols) result in tiles.
-fn tiles(rows: usize, cols: usize, z: usize) -> Grid {
-    Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z)
+fn tiles(variant: Convolution, rows: usize, cols: usize, z: usize) -> Grid {
+    let side = if let Convolution::Tile(tile) = variant { tile.side } else { TILE8 };
+    Grid::folded(rows.div_ceil(side) * cols.div_ceil(side), z)
 }
 
 /// Records the convolution with the sizes `d`, forward or for the input's gradient.
@@ -283,16 +295,16 @@ fn convolve(
             let grid = Grid::folded(parts * d.n.div_ceil(LANES * width), replicas);
             dispatch(&bindings, Params { slices: parts as u32, ..p }, grid);
         }
-        _ => dispatch(&bindings, p, tiles(d.pixels(), d.n, replicas)),
+        _ => dispatch(&bindings, p, tiles(variant, d.pixels(), d.n, replicas)),
     }
 }
 
 /// Packs the weights for a product with the sizes `d`.
 fn pack(r: &mut Recorder, variant: Convolution, w: View, packed: View, d: Dims, p: Params, replicas: usize) {
     let (shader, entry) = match variant {
-        Convolution::Runs { .. } => (&SHADER, "conv2d_runs_pack"),
+        Convolution::Runs { .. } => (&WEIGHTS, "conv2d_runs_pack"),
         Convolution::Square3 { .. } => (shader(variant), "conv2d_3x3_pack"),
-        _ => (&SHADER, "conv2d_pack"),
+        _ => (&WEIGHTS, "conv2d_pack"),
     };
     let launch = Grid::items(d.c * d.n, 64, replicas).iterations((d.size + 4) * (d.size + 4));
     r.dispatch(shader, entry, &[("w", w), ("packed_weights", packed)], p, launch);
@@ -319,7 +331,7 @@ impl Op for Conv2d {
                 Spec::f32([d.packed().max(t.packed())]),
                 Spec::f32([g]),
                 Spec::f32([d.slices(), d.n, d.depth()]),
-                Spec::f32([d.bias_slices(), d.bias_pixels(), d.n]),
+                Spec::f32([(d.bias_slices() * d.bias_pixels()).max(d.slices()), d.n]),
             ],
             ..Default::default()
         })
@@ -330,7 +342,7 @@ impl Op for Conv2d {
         let packed = io.scratch(0).view;
         let (bias, b_stride) = if io.inputs() == 3 { (io.x(2).view, io.x(2).stride) } else { (packed, 0) };
         let p = d.params(io);
-        let variant = variants::convolution(r.target, d.n, d.c, d.size, d.stride);
+        let variant = variants::convolution(r.target, d.filter(), [d.pixels(), d.n], 1);
         pack(r, variant, io.x(1).view, packed, d, p, io.replicas);
         let p = Params { has_bias: (io.inputs() == 3).into(), b_stride: b_stride as u32, relu: self.relu.into(), ..p };
         let bindings = [("x", io.x(0).view), ("weights", packed), ("b", bias), ("y", io.y(0).view)];
@@ -341,7 +353,6 @@ impl Op for Conv2d {
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = Dims::of(io, self.stride);
         let p = d.params(io);
-        let variant = variants::convolution(r.target, d.n, d.c, d.size, d.stride);
         let mut g = io.dy(0).expect("backward runs only with a gradient");
         if self.relu {
             relu_gradient(r, io.y(0).view, g, io.scratch(1).view, io.replicas * d.pixels() * d.n);
@@ -352,46 +363,55 @@ impl Op for Conv2d {
             let packed = io.scratch(0).view;
             let x_stride = (d.pixels() * d.n) as u32;
             let p = Params { transposed: 1, accumulate: dx.accumulate.into(), x_stride, ..t.params(io) };
-            let variant = variants::convolution_gradient(r.target, t.n, t.c, t.size, t.stride);
+            let variant = variants::convolution_gradient(r.target, t.filter(), [t.pixels(), t.n]);
             pack(r, variant, io.x(1).view, packed, t, p, io.replicas);
             let bindings = [("x", g), ("weights", packed), ("b", packed), ("y", dx.view)];
             convolve(r, (variant, "conv2d_backward_input"), t, bindings, p, io.replicas);
         }
+        let slices = d.slices();
+        let variant = variants::convolution(r.target, d.filter(), [d.n, d.terms()], slices);
+        // These also sum the bias gradient.
+        let fused = io.dx(1).is_some() && matches!(variant, Convolution::Square3 { .. } | Convolution::Tile(_));
         if let Some(dw) = io.dx(1) {
-            let slices = d.slices();
             let partial = io.scratch(2).view;
-            let p = Params { slices: slices as u32, accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..p };
+            let p = Params {
+                slices: slices as u32,
+                has_bias: io.dx(2).is_some().into(),
+                accumulate: dw.accumulate.into(),
+                w_stride: dw.stride as u32,
+                ..p
+            };
             let mut bindings = vec![("x", io.x(0).view), ("grad_y", g), ("partial", partial)];
             let grid = match variant {
                 Convolution::Runs { .. } => Grid::folded(d.column_depth() / 4 * (d.n / 4), io.replicas * slices),
                 Convolution::Square3 { width, .. } => {
                     Grid::folded(d.n.div_ceil(LANES * width) * d.chunks().div_ceil(2) * slices, io.replicas)
                 }
-                _ => tiles(d.n, d.terms(), io.replicas * slices),
+                _ => tiles(variant, d.n, d.terms(), io.replicas * slices),
             };
-            if matches!(variant, Convolution::Square3 { .. }) {
+            if fused {
                 bindings.push(("sums", io.scratch(3).view));
             }
             let (constants, launch) = (constants(variant, d), grid.iterations(d.slice_rounds(variant)));
             r.dispatch_with(shader(variant), "conv2d_backward_weight", &constants, &bindings, p, launch);
             let launch = Grid::items(d.n * d.c, 64, io.replicas).iterations(d.size * d.size * (1 + slices));
-            r.dispatch(&SHADER, "conv2d_backward_slices", &[("partial", partial), ("grad_w", dw.view)], p, launch);
+            r.dispatch(&WEIGHTS, "conv2d_backward_slices", &[("partial", partial), ("grad_w", dw.view)], p, launch);
         }
         if let Some(db) = io.dx(2) {
             let p = Params { accumulate: db.accumulate.into(), b_stride: db.stride as u32, ..p };
             let partial = io.scratch(3).view;
-            let mut sums = d.slices();
-            if !(io.dx(1).is_some() && matches!(variant, Convolution::Square3 { .. })) {
+            let mut sums = slices;
+            if !fused {
                 let slices = d.bias_slices();
                 let p = Params { slices: slices as u32, ..p };
                 let rounds = ((d.images * d.height).div_ceil(slices) * d.width).div_ceil(d.bias_pixels());
                 let launch = Grid::items(d.n, 64, io.replicas * slices).iterations(rounds);
-                r.dispatch(&SHADER, "conv2d_backward_bias", &[("grad_y", g), ("partial", partial)], p, launch);
+                r.dispatch(&WEIGHTS, "conv2d_backward_bias", &[("grad_y", g), ("partial", partial)], p, launch);
                 sums = slices * d.bias_pixels();
             }
             let p = Params { slices: sums as u32, ..p };
             let launch = Grid::items(d.n, 64, io.replicas).iterations(sums);
-            r.dispatch(&SHADER, "conv2d_backward_bias_slices", &[("partial", partial), ("grad_b", db.view)], p, launch);
+            r.dispatch(&WEIGHTS, "conv2d_backward_bias_slices", &[("partial", partial), ("grad_b", db.view)], p, launch);
         }
         Ok(())
     }

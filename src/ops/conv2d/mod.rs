@@ -12,7 +12,7 @@ mod cases;
 mod kernels;
 
 use super::{Entry, relu_gradient};
-use kernels::{RUNS, RUNS_UNALIGNED, SHADER, SQUARE3_ALIGNED, SQUARE3_SINGLE, SUBGROUP8, UNALIGNED};
+use kernels::{RUNS, RUNS_UNALIGNED, SQUARE3_ALIGNED, SQUARE3_SINGLE, SUBGROUP8, TILES, UNALIGNED, WEIGHTS};
 
 pub use kernels::{Conv2d, conv2d, same_padding};
 
@@ -20,7 +20,13 @@ pub(crate) const OP: Entry = Entry {
     name: "conv2d",
     about: "convolution of images, stride 1 or 2, 'same' padding, ReLU fused",
     shaders: &[
-        &SHADER,
+        &TILES[0][0],
+        &TILES[0][1],
+        &TILES[1][0],
+        &TILES[1][1],
+        &TILES[2][0],
+        &TILES[2][1],
+        &WEIGHTS,
         &SUBGROUP8,
         &UNALIGNED,
         &RUNS,

@@ -10,9 +10,15 @@ use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use crate::ops::arena::{ALIGN, PART};
 use crate::ops::relu_gradient::relu_gradient;
 use crate::ops::variants;
-use crate::ops::variants::Product;
+use crate::ops::variants::{Product, Tile};
 
-pub(in crate::ops) static SHADER: Shader = shader!("linear.wgsl", "shared/linear.wgsl");
+const TILE32: Shader = shader!("linear.wgsl", "shared/linear.wgsl");
+/// By the side of a tile, 32, 64 and 128, and whether rows are multiples of 4.
+pub(in crate::ops) static TILES: [[Shader; 2]; 3] = [
+    [TILE32, TILE32.with(&["VEC4"])],
+    [TILE32.with(&["TILE64"]), TILE32.with(&["TILE64", "VEC4"])],
+    [TILE32.with(&["TILE128"]), TILE32.with(&["TILE128", "VEC4"])],
+];
 pub(in crate::ops) static SUBGROUP8: Shader =
     shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl")
         .with_textures(&["x", "w", "grad_y"]);
@@ -27,11 +33,13 @@ params! {
     }
 }
 
-/// Rows and columns of the results that a workgroup computes (see the shaders).
-const TILE: usize = 32;
-/// The tile kernel sums dw over M in slices of about this many rows, so that large GPUs are fully used.
+/// Rows and columns of the results that a subgroup of 8 computes (see the shaders).
+const TILE8: usize = 32;
+/// The tile kernel sums dw over M in slices of about this many rows, so that large GPUs are fully used, but no more
+/// than give about so many workgroups.
 const SLICE: usize = 128;
 const MAX_SLICES: usize = 16;
+const GROUPS: usize = 512;
 /// Most terms of a sum in one dispatch: an invocation loops over all of them (see `MAX_ITERATIONS`).
 const MAX_TERMS: usize = 1 << 14;
 
@@ -95,13 +103,15 @@ impl Dims {
 
     /// At most what a binding can hold for the least number of outputs.
     fn slices(&self) -> usize {
-        let most = (self.part / (ALIGN * self.weights())).max(1);
-        self.m.div_ceil(SLICE).min(MAX_SLICES.max(self.m.div_ceil(MAX_TERMS))).min(most)
+        let most = (self.part / (ALIGN * (self.weights() + 1))).max(1);
+        let tiles = self.n.div_ceil(32) * self.k.div_ceil(32) * self.segments;
+        let useful = MAX_SLICES.min(GROUPS.div_ceil(tiles)).max(self.m.div_ceil(MAX_TERMS));
+        self.m.div_ceil(SLICE).min(useful).min(most)
     }
 
     /// The outputs in parts, `copies` of whose weights an adapter can bind.
     fn parts(&self, copies: usize) -> impl Iterator<Item = Range<usize>> {
-        self.ranges((self.part / (copies * self.weights()) / ALIGN * ALIGN).max(ALIGN))
+        self.ranges((self.part / (copies * (self.weights() + usize::from(copies > 1))) / ALIGN * ALIGN).max(ALIGN))
     }
 
     /// The same, of as many as a dispatch sums at most: the gradient of x is a sum over the outputs.
@@ -129,7 +139,7 @@ impl Dims {
         let slices = self.slices();
         let weights = match slices {
             1 => 1,
-            _ => slices * self.parts(slices).next().map_or(0, |part| part.len()) * self.weights(),
+            _ => slices * self.parts(slices).next().map_or(0, |part| part.len()) * (self.weights() + 1),
         };
         [Spec::f32([weights]), Spec::f32([slices, self.n])]
     }
@@ -158,7 +168,7 @@ impl Dims {
 
 fn shader(variant: Product) -> &'static Shader {
     match variant {
-        Product::Tile => &SHADER,
+        Product::Tile(Tile { side, vec4 }) => &TILES[side.ilog2() as usize - 5][usize::from(vec4)],
         Product::Subgroup8 { aligned: true } => &SUBGROUP8,
         Product::Subgroup8 { aligned: false } => &RAGGED8,
     }
@@ -166,17 +176,17 @@ fn shader(variant: Product) -> &'static Shader {
 
 /// A workgroup per tile of a (rows, cols) result with sums of `depth` terms.
 fn tiles([rows, cols, depth]: [usize; 3], z: usize, variant: Product) -> Launch {
-    let rounds = match variant {
-        Product::Tile => tile_product_rounds(depth),
-        Product::Subgroup8 { .. } => depth.div_ceil(4),
+    let (side, rounds) = match variant {
+        Product::Tile(Tile { side, .. }) => (side, tile_product_rounds(depth)),
+        Product::Subgroup8 { .. } => (TILE8, depth.div_ceil(4)),
     };
-    Grid::folded(rows.div_ceil(TILE) * cols.div_ceil(TILE), z).iterations(rounds)
+    Grid::folded(rows.div_ceil(side) * cols.div_ceil(side), z).iterations(rounds)
 }
 
-/// Rounds of a kernel of `shared/tile_product.wgsl`: for 16 terms one to fetch them, up to 16 to load and 16 to
-/// multiply.
+/// Rounds of a kernel of `shared/tile_product.wgsl`, of the smallest slices: for 8 terms one to fetch them, 8 to
+/// multiply, and 8 to sum a bias.
 pub(in crate::ops) fn tile_product_rounds(depth: usize) -> usize {
-    33 * depth.div_ceil(16) + 16
+    17 * (depth.div_ceil(8) + 1)
 }
 
 impl Op for Linear {
@@ -214,9 +224,9 @@ impl Op for Linear {
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = Dims::of(io, self);
         let (w, bias) = (io.x(1).view, io.x(io.inputs() - 1).view);
-        let variant = variants::product(r.target, d.n, d.k);
         for part in d.parts(1) {
             let (first, n) = (part.start, part.len());
+            let variant = variants::product(r.target, [d.n, d.k], [d.m, n], d.segments);
             let w = d.part_of(w, &part);
             let bias = if io.inputs() == 3 { bias } else { w };
             let bindings = [("x", io.x(0).view), ("w", w), ("b", bias), ("y", io.y(0).view)];
@@ -244,21 +254,26 @@ impl Op for Linear {
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = Dims::of(io, self);
-        let mut dy = io.dy(0).expect("backward runs only with a gradient");
-        if self.relu {
-            let g = io.scratch(2).view;
-            relu_gradient(r, io.y(0).view, dy, g, io.replicas * d.rows() * d.n);
-            dy = g;
-        }
+        let dy = io.dy(0).expect("backward runs only with a gradient");
+        let variant = variants::product(r.target, [d.n, d.k], [d.m, d.k], d.segments);
+        // Kernels of tiles look at y themselves.
+        let g = match (self.relu, variant) {
+            (true, Product::Subgroup8 { .. }) => {
+                let g = io.scratch(2).view;
+                relu_gradient(r, io.y(0).view, dy, g, io.replicas * d.rows() * d.n);
+                Gradient { dy: g, y: None }
+            }
+            (relu, _) => Gradient { dy, y: relu.then_some(io.y(0).view) },
+        };
         if let Some(dx) = io.dx(0) {
-            let variant = variants::product(r.target, d.n, d.k);
             // A sum over the outputs, to which every part adds. If it is added to an earlier contribution, it is
             // complete before.
             let joins = dx.accumulate && d.terms().nth(1).is_some();
             let into = if joins { io.scratch(3).view } else { dx.view };
             for part in d.terms() {
-                let bindings = [("grad_y", dy), ("w", d.part_of(io.x(1).view, &part)), ("grad_x", into)];
+                let [w, grad_x] = [("w", d.part_of(io.x(1).view, &part)), ("grad_x", into)];
                 let p = Params {
+                    relu: g.y.is_some().into(),
                     n: part.len() as u32,
                     first: part.start as u32,
                     w_stride: io.x(1).stride as u32,
@@ -266,15 +281,15 @@ impl Op for Linear {
                     ..d.params()
                 };
                 let launch = tiles([d.m, d.k, part.len()], io.replicas * d.segments, variant);
-                r.dispatch(shader(variant), "linear_backward_input", &bindings, p, launch);
+                r.dispatch(shader(variant), "linear_backward_input", &g.with(variant, [w, grad_x]), p, launch);
             }
             if joins {
-                let p = Params { n: d.rows() as u32, accumulate: 1, w_stride: dx.stride as u32, ..d.params() };
-                add_slices(r, into, dx.view, p, d.rows() * d.k, io.replicas);
+                let p = Params { accumulate: 1, w_stride: dx.stride as u32, ..d.params() };
+                add_slices(r, into, dx.view, p, [d.rows() * d.k, 0], io.replicas);
             }
         }
         let partial = [io.scratch(0).view, io.scratch(1).view];
-        parameter_gradients(r, &d, io.replicas, [dy, io.x(0).view], [io.dx(1), io.dx(2)], partial);
+        parameter_gradients(r, &d, io.replicas, (g, io.x(0).view), [io.dx(1), io.dx(2)], partial);
         Ok(())
     }
 
@@ -298,83 +313,102 @@ impl Op for Linear {
     }
 }
 
-/// Records dw = dy^T x and db, the sum of dy over its rows, of `dy` (R, M, S, N) and `x` (R, M, S, K).
+/// The gradient of a layer's output: `dy`, where it has a ReLU only where `y` > 0.
+#[derive(Clone, Copy)]
+pub(in crate::ops) struct Gradient {
+    pub dy: View,
+    pub y: Option<View>,
+}
+
+impl Gradient {
+    /// The bindings of a kernel that reads it.
+    fn with<const N: usize>(self, variant: Product, others: [(&'static str, View); N]) -> Vec<(&'static str, View)> {
+        let saved = ("saved_y", self.y.unwrap_or(self.dy));
+        let saved = matches!(variant, Product::Tile(_)).then_some(saved);
+        [("grad_y", self.dy)].into_iter().chain(saved).chain(others).collect()
+    }
+}
+
+/// Records dw = g^T x and db, the sum of g over its rows, of `g` (R, M, S, N) and `x` (R, M, S, K).
 /// `partial`: [`Dims::gradient_scratch`].
 pub(in crate::ops) fn parameter_gradients(
     r: &mut Recorder,
     d: &Dims,
     replicas: usize,
-    [dy, x]: [View; 2],
+    (g, x): (Gradient, View),
     [dw, mut db]: [Option<&Sink>; 2],
     [partial, partial_bias]: [View; 2],
 ) {
+    let relu = u32::from(g.y.is_some());
     if let Some(dw) = dw {
-        let p = Params { accumulate: dw.accumulate.into(), w_stride: dw.stride as u32, ..d.params() };
-        let variant = match variants::product(r.target, d.n, d.k) {
+        let variant = match variants::product(r.target, [d.n, d.k], [d.n, d.k], d.segments * d.slices()) {
             // Its sums over M are not sliced.
-            _ if d.m.div_ceil(4) > MAX_ITERATIONS => Product::Tile,
+            Product::Subgroup8 { aligned } if d.m.div_ceil(4) > MAX_ITERATIONS => {
+                Product::Tile(Tile { side: 32, vec4: aligned })
+            }
             variant => variant,
         };
-        match variant {
-            Product::Tile => {
-                let slices = d.slices();
-                for part in d.parts(slices) {
-                    let total = d.part_of(dw.view, &part);
-                    let p = Params { n: part.len() as u32, first: part.start as u32, slices: slices as u32, ..p };
-                    let weights = part.len() * d.weights();
-                    let (partial, sums) = match slices {
-                        1 => (total, p),
-                        _ => (partial, Params { w_stride: weights as u32, accumulate: 0, ..p }),
-                    };
-                    let terms = d.m.div_ceil(slices);
-                    let launch = tiles([part.len(), d.k, terms], replicas * d.segments * slices, variant);
-                    let bindings = [("grad_y", dy), ("x", x), ("partial", partial)];
-                    r.dispatch(&SHADER, "linear_backward_weight", &bindings, sums, launch);
-                    if slices > 1 {
-                        let p = Params { k: d.weights() as u32, ..p };
-                        add_slices(r, partial, total, p, weights, replicas);
-                    }
-                }
+        let slices = if matches!(variant, Product::Tile(_)) { d.slices() } else { 1 };
+        // Each segment has only a part of the rows. Weight and bias are in one arena, and bound as the range that
+        // covers both; if that exceeds a binding, the bias is summed on its own.
+        let fits = |all: &View| d.segments == 1 && all.len - (replicas - 1) * dw.stride <= d.part;
+        let all = db.and_then(|db| dw.view.cover(db.view)).filter(fits);
+        let fused = all.and_then(|all| Some((all, db.take()?)));
+        for part in d.parts(slices) {
+            let (weights, n) = (part.len() * d.weights(), part.len());
+            // Both gradients where they belong, once from the first and once as the sum of the slices.
+            let mut p = Params {
+                n: n as u32,
+                first: part.start as u32,
+                slices: slices as u32,
+                relu,
+                accumulate: dw.accumulate.into(),
+                w_stride: dw.stride as u32,
+                ..d.params()
+            };
+            let mut into = d.part_of(dw.view, &part);
+            if let Some((all, db)) = &fused {
+                p.has_bias = 1;
+                p.b_stride = db.stride as u32;
+                p.accumulate |= u32::from(db.accumulate) << 1;
+                p.w_at = (dw.view.offset - all.offset + part.start * d.weights()) as u32;
+                p.b_at = (db.view.offset - all.offset + part.start) as u32;
+                into = *all;
             }
-            Product::Subgroup8 { .. } => {
-                // Each segment uses only a part of the rows. Weight and bias are in one arena, and bound as the range
-                // that covers both; if that exceeds a binding, or the weights are bound in parts, the bias is bound
-                // separately.
-                let fits = |all: &View| d.segments == 1 && all.len - (replicas - 1) * dw.stride <= d.part;
-                let all = db.and_then(|db| dw.view.cover(db.view)).filter(fits);
-                let fused = all.and_then(|all| Some((all, db.take()?)));
-                let p = match &fused {
-                    Some((all, db)) => Params {
-                        has_bias: 1,
-                        b_stride: db.stride as u32,
-                        accumulate: p.accumulate | u32::from(db.accumulate) << 1,
-                        w_at: (dw.view.offset - all.offset) as u32,
-                        b_at: (db.view.offset - all.offset) as u32,
-                        ..p
-                    },
-                    None => p,
-                };
-                for part in d.parts(1) {
-                    let p = Params { n: part.len() as u32, first: part.start as u32, ..p };
-                    let into = fused.as_ref().map_or_else(|| d.part_of(dw.view, &part), |(all, _)| *all);
-                    let bindings = [("grad_y", dy), ("x", x), ("grad_w", into)];
-                    let launch = tiles([part.len(), d.k, d.m], replicas * d.segments, variant);
-                    r.dispatch(shader(variant), "linear_backward_weight", &bindings, p, launch);
-                }
+            let launch = tiles([n, d.k, d.m.div_ceil(slices)], replicas * d.segments * slices, variant);
+            if slices == 1 {
+                let bindings = g.with(variant, [("x", x), ("grad_w", into)]);
+                r.dispatch(shader(variant), "linear_backward_weight", &bindings, p, launch);
+                continue;
             }
+            let biases = if fused.is_some() { n } else { 0 };
+            let stride = (weights + biases) as u32;
+            let sums =
+                Params { accumulate: 0, w_stride: stride, b_stride: stride, w_at: 0, b_at: weights as u32, ..p };
+            let bindings = g.with(variant, [("x", x), ("grad_w", partial)]);
+            r.dispatch(shader(variant), "linear_backward_weight", &bindings, sums, launch);
+            add_slices(r, partial, into, p, [weights, biases], replicas);
         }
     }
     if let Some(db) = db {
-        let p = Params { m: d.rows() as u32, slices: d.slices() as u32, ..d.params() };
-        let launch = Grid::items(d.n, 64, replicas * d.slices()).iterations(d.rows().div_ceil(d.slices()));
-        r.dispatch(&SHADER, "linear_backward_bias", &[("grad_y", dy), ("partial", partial_bias)], p, launch);
-        let p = Params { k: 1, accumulate: db.accumulate.into(), w_stride: db.stride as u32, ..p };
-        add_slices(r, partial_bias, db.view, p, d.n, replicas);
+        let vec4 = d.n.is_multiple_of(4);
+        let n = d.n / if vec4 { 4 } else { 1 };
+        let p = Params { m: d.rows() as u32, n: n as u32, slices: d.slices() as u32, relu, ..d.params() };
+        let launch = Grid::items(n, 64, replicas * d.slices()).iterations(d.rows().div_ceil(d.slices()));
+        let variant = Product::Tile(Tile { side: 32, vec4 });
+        let bindings = g.with(variant, [("grad_w", partial_bias)]);
+        r.dispatch(shader(variant), "linear_backward_bias", &bindings, p, launch);
+        let p = Params { accumulate: db.accumulate.into(), w_stride: db.stride as u32, ..p };
+        add_slices(r, partial_bias, db.view, p, [d.n, 0], replicas);
     }
 }
 
-/// Sums the slices of `partial` into `total`, in order.
-fn add_slices(r: &mut Recorder, partial: View, total: View, p: Params, len: usize, replicas: usize) {
-    let launch = Grid::items(len, 64, replicas).iterations(p.slices as usize);
-    r.dispatch(&SHADER, "linear_backward_slices", &[("partial", partial), ("total", total)], p, launch);
+/// Sums the slices of `partial`, weights and biases, into `total`, in order.
+fn add_slices(r: &mut Recorder, partial: View, total: View, p: Params, lens: [usize; 2], replicas: usize) {
+    let vec4 = lens.iter().all(|len| len.is_multiple_of(4));
+    let [m, n] = lens.map(|len| len / if vec4 { 4 } else { 1 });
+    let p = Params { m: m as u32, n: n as u32, ..p };
+    let launch = Grid::items(m + n, 64, replicas).iterations(p.slices as usize);
+    let bindings = [("partial", partial), ("grad_w", total)];
+    r.dispatch(shader(Product::Tile(Tile { side: 32, vec4 })), "linear_backward_slices", &bindings, p, launch);
 }

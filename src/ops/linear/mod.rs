@@ -17,14 +17,19 @@ mod kernels;
 use super::{Entry, relu_gradient};
 use kernels::RAGGED8;
 
-pub(super) use kernels::{Dims, SHADER, SUBGROUP8, parameter_gradients, tile_product_rounds};
+pub(super) use kernels::{Dims, Gradient, SUBGROUP8, TILES, parameter_gradients, tile_product_rounds};
 pub use kernels::{Linear, linear, linear_with};
 
 pub(crate) const OP: Entry = Entry {
     name: "linear",
     about: "fully connected layer, also grouped, ReLU fused",
     shaders: &[
-        &SHADER,
+        &TILES[0][0],
+        &TILES[0][1],
+        &TILES[1][0],
+        &TILES[1][1],
+        &TILES[2][0],
+        &TILES[2][1],
         &SUBGROUP8,
         &RAGGED8,
         &relu_gradient::SHADERS[0],

@@ -171,7 +171,8 @@ impl Op for Recurrent {
             let dg = part(back, sections.h_at + i * sections.g_slice, rows * d.gates);
             let seen = part(saved, sections.masked_at + i * sections.h_slice, rows * d.h);
             let partial = [io.scratch(2).view, io.scratch(3).view];
-            parameter_gradients(r, &product, io.replicas, [dg, seen], [io.dx(n + i), io.dx(2 * n + i)], partial);
+            let dg = linear::Gradient { dy: dg, y: None };
+            parameter_gradients(r, &product, io.replicas, (dg, seen), [io.dx(n + i), io.dx(2 * n + i)], partial);
         }
         for i in 0..self.cell.states() * usize::from(self.started) {
             if let Some(dx) = io.dx(self.state_at() + i) {
