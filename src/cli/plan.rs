@@ -7,7 +7,7 @@ use super::output::{note, print, print_json};
 use super::settings::{SeedArgs, SettingArgs, in_options, models, of_run};
 use wmic::core::files::absolute;
 use wmic::core::numbers;
-use wmic::gpu::Gpu;
+use wmic::gpu::{Gpu, Target};
 use wmic::report::tables::table::{Align, Style, Table, printable};
 use wmic::run::config::Config;
 use wmic::train::outline::{Extent, ForestOutline, Outline};
@@ -31,6 +31,9 @@ pub struct Args {
     /// Number of classes, instead of the dataset's
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(2..=100_000))]
     classes: Option<u64>,
+    /// With the kernels of any GPU, where this adapter has its own
+    #[arg(long)]
+    portable: bool,
     #[command(flatten)]
     device: Device,
     /// Print one JSON object instead of tables
@@ -52,15 +55,16 @@ impl Args {
             let outline = ForestOutline::of(&config, extent.dims);
             if self.json { print_json(&outline)? } else { print(&forest_table(outline))? }
         } else {
-            show(&gpu, &config, &extent, self.json)?;
+            let target = if self.portable { Target::PORTABLE } else { gpu.adapter().target() };
+            show(&gpu, target, &config, &extent, self.json)?;
         }
         Ok(Status::Done)
     }
 }
 
 /// Prints what a run of a network takes.
-pub fn show(gpu: &Gpu, config: &Config, extent: &Extent, json: bool) -> anyhow::Result<()> {
-    let outline = Outline::of(gpu, config, extent)?;
+pub fn show(gpu: &Gpu, target: Target, config: &Config, extent: &Extent, json: bool) -> anyhow::Result<()> {
+    let outline = Outline::of(gpu, target, config, extent)?;
     if let Some(limit) = &outline.limit {
         note(&in_options(format!("warning: {} cannot run it: {limit}", gpu.adapter().name)));
     }

@@ -153,7 +153,7 @@ impl Args {
                 let gpu = self.device.open()?;
                 let Some(data) = load(&gpu, &mut config)? else { return Ok(Status::Interrupted) };
                 if self.plan {
-                    plan::show(&gpu, &config, &Extent::of_clips(&gpu, &config, &data)?, false)?;
+                    plan::show(&gpu, gpu.adapter().target(), &config, &Extent::of_clips(&gpu, &config, &data)?, false)?;
                     return Ok(Status::Done);
                 }
                 conclude(Session::begin(&gpu, &config, &data, &out, self.force)?, &data, &out)

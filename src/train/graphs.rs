@@ -2,7 +2,7 @@
 
 use crate::core::error::{Error, Result};
 use crate::features::device_dataset::Dims;
-use crate::gpu::Gpu;
+use crate::gpu::Target;
 use crate::graph::{Draft, Graph, Mode, Spec, Tensor};
 use crate::nn::model::Schedule;
 use crate::nn::{self, Prediction};
@@ -90,8 +90,7 @@ impl Graphs {
     }
 
     /// The three dispatch lists: step, update, validation.
-    pub fn drafts(&self, gpu: &Gpu, replicas: usize) -> Result<[Draft; 3]> {
-        let target = gpu.adapter().target();
+    pub fn drafts(&self, target: Target, replicas: usize) -> Result<[Draft; 3]> {
         Ok([
             Draft::new(&self.step, target, replicas, &[self.parts], &self.losses)?,
             Draft::new(&self.update, target, replicas, &[], &[])?,

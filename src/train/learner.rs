@@ -94,7 +94,7 @@ impl<'g> Learner<'g> {
         let replicas = config.seeds.len();
         let (train, val) = (splits[0].0.len(), splits[0].1.len());
         let graphs = Graphs::new(config, corpus.dims, train, val, order)?;
-        let drafts = graphs.drafts(gpu, replicas)?;
+        let drafts = graphs.drafts(gpu.adapter().target(), replicas)?;
         drafts.iter().try_for_each(|draft| draft.fits(gpu))?;
         let layout = graphs.step.layout().clone();
         let arenas = Arenas::new(gpu, &layout, replicas, true)?;

@@ -220,7 +220,7 @@ fn the_full_network_fits_bindings_of_128_mib() {
     let data = dataset(FeatureKind::Stft, 5000);
     let dims = Dims { clips: 64, slots: 64, ..Dims::new(&data.features, CLASSES, u64::MAX) };
     let graphs = Graphs::new(&config, dims.fitted(128 << 20), 56, 8, Order::Shuffled).unwrap();
-    for draft in graphs.drafts(&gpu, 1).unwrap() {
+    for draft in graphs.drafts(gpu.adapter().target(), 1).unwrap() {
         for dispatch in draft.steps() {
             for (name, view) in &dispatch.bindings {
                 assert!(view.len * 4 <= 128 << 20, "{name} of {}: {} MiB", dispatch.entry, view.len >> 18);
