@@ -17,12 +17,14 @@ alias Value = vec4<f32>;
 
 const LANES = 64u;
 const CLIPS = 4u;
-const MOST = 256u; // units
+override HIDDEN: u32 = 256u; // H
+override STATES: u32 = 2u * HIDDEN;
+override GATE_UNITS: u32 = GATES * HIDDEN;
 
-var<workgroup> masked_h: array<vec4<f32>, 512>; // the masked state before a step and after it
-var<workgroup> h: array<vec4<f32>, 256>;
-var<workgroup> c: array<vec4<f32>, 256>;
-var<workgroup> dg: array<vec4<f32>, 1024>;   // (G, H)
+var<workgroup> masked_h: array<vec4<f32>, STATES>; // the masked state before a step and after it
+var<workgroup> h: array<vec4<f32>, HIDDEN>;
+var<workgroup> c: array<vec4<f32>, HIDDEN>;
+var<workgroup> dg: array<vec4<f32>, GATE_UNITS>;   // (G, H)
 
 // Four clips of the batch. Those past its end repeat the last one, and are not stored.
 struct Block {
@@ -122,7 +124,7 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
         c[u] = vec4(0.0);
         if (p.has_state & 1u) != 0u { h[u] = from_activations(states + u); }
         if CELL == LSTM && (p.has_state & 2u) != 0u { c[u] = from_activations(states + p.state_slice + u); }
-        masked_h[p.first % 2u * MOST + u] = h[u] * masks(states + u);
+        masked_h[p.first % 2u * HIDDEN + u] = h[u] * masks(states + u);
     }
     workgroupBarrier();
     let weights = packed_at(b.direction, b.replica);
@@ -130,7 +132,7 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
     for (var s = p.first; s < p.end; s++) {
         let t = step_of(s, b.direction);
         let live = vec4(t) < b.lengths;
-        let now = s % 2u * MOST;
+        let now = s % 2u * HIDDEN;
         for (var u = lane; u < p.hidden; u += LANES) {
             var g: Gates;
             var inputs: Gates;
@@ -160,7 +162,7 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
             for (var i = 0u; i < b.count; i++) { y[at_y[i]] = new_h[i]; }
             h[u] = select(h[u], step.h, live);
             c[u] = select(c[u], step.c, live);
-            masked_h[MOST - now + u] = h[u] * masks(states + u);
+            masked_h[HIDDEN - now + u] = h[u] * masks(states + u);
         }
         workgroupBarrier();
     }

@@ -2,6 +2,7 @@
 
 pub mod comparison;
 mod comparison_plot;
+mod dispatched;
 mod front_ends;
 mod host;
 mod kernels;
@@ -10,11 +11,13 @@ pub mod results;
 mod steps;
 mod timer;
 
+#[doc(hidden)]
+pub use dispatched::dispatched;
 pub use front_ends::{FRONT_ENDS, FrontEndPart, SECONDS, front_end};
 pub use kernels::kernels;
-pub use peak::peak;
 #[doc(hidden)]
-pub use peak::{SHADER as PEAK_SHADER, dispatches as peak_dispatches};
+pub use peak::SHADER as PEAK_SHADER;
+pub use peak::peak;
 pub use steps::{Share, Step, profile, step};
 pub use timer::Timer;
 

@@ -207,7 +207,7 @@ pub fn parse_wgsl(shader: &Shader) -> Result<(naga::Module, naga::valid::ModuleI
 }
 
 /// The bindings that each entry point uses, by name.
-fn reflect(module: &naga::Module, info: &naga::valid::ModuleInfo) -> HashMap<String, Vec<Binding>> {
+pub(super) fn reflect(module: &naga::Module, info: &naga::valid::ModuleInfo) -> HashMap<String, Vec<Binding>> {
     let bindings = |at: usize| {
         let uses = info.get_entry_point(at);
         let used = module.global_variables.iter().filter(|(handle, _)| !uses[*handle].is_empty());

@@ -1,4 +1,4 @@
-//! The only modules that know `wgpu` (and, in `kernel`, `naga`): adapters, buffers, kernels, recordings.
+//! The only modules that know `wgpu` (and, in `kernel` and `spirv`, `naga`): adapters, buffers, kernels, recordings.
 
 mod adapter;
 mod buffer;
@@ -8,6 +8,7 @@ mod kernel;
 mod pace;
 mod preprocess;
 mod recording;
+mod spirv;
 mod submission;
 mod texture;
 
@@ -18,6 +19,8 @@ pub use dispatch::{Dispatch, Grid, Launch, MAX_ITERATIONS, Recorder, Slot, View}
 pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl};
 pub use pace::Pace;
 pub use recording::Recording;
+#[doc(hidden)]
+pub use spirv::Spirv;
 pub use submission::{Submission, Ticket};
 
 pub(crate) use kernel::{params, shader};

@@ -1,17 +1,18 @@
 //! Every WGSL file: it translates to all backends, stays within WebGPU's default limits, and has no dead code.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::Path;
 
 use naga::back::pipeline_constants::process_overrides;
-use naga::back::{PipelineConstants, hlsl, msl, spv};
+use naga::back::{PipelineConstants, hlsl, msl};
 use naga::valid::ModuleInfo;
 use naga::{
     AddressSpace, BinaryOperator, EntryPoint, Expression, GlobalVariable, Literal, Module, ShaderStage, Statement,
     TypeInner,
 };
 
-use wmic::bench::peak_dispatches;
+use wmic::bench::dispatched;
 use wmic::gpu::{AdapterKind, Dispatch, Shader, Target, parse_wgsl};
 use wmic::ops::OPS;
 
@@ -30,16 +31,7 @@ fn targets() -> Vec<Target> {
 
 /// All that is ever dispatched, by the name of the entry: every case for every target, and the peak kernels.
 fn dispatches() -> Vec<(&'static str, Dispatch)> {
-    let mut all: Vec<(&str, Dispatch)> = peak_dispatches().into_iter().map(|d| ("peak", d)).collect();
-    for entry in OPS {
-        for case in (entry.cases)() {
-            for target in targets() {
-                let draft = case.draft(target).unwrap_or_else(|e| panic!("{} / {}: {e}", entry.name, case.name));
-                all.extend(draft.steps().iter().map(|d| (entry.name, d.clone())));
-            }
-        }
-    }
-    all
+    targets().into_iter().flat_map(|target| dispatched(target).unwrap_or_else(|e| panic!("{e}"))).collect()
 }
 
 /// Identity of a shader: its file and the defines.
@@ -56,10 +48,7 @@ fn subgroups(shader: &Shader) -> bool {
 
 /// Each kernel once for each set of `override` values it is dispatched with.
 fn kernels() -> Vec<Dispatch> {
-    let mut seen = BTreeSet::new();
-    let mut all: Vec<Dispatch> = dispatches().into_iter().map(|(_, d)| d).collect();
-    all.retain(|d| seen.insert(format!("{:?} {} {:?}", name(d.shader), d.entry, d.constants)));
-    all
+    dispatches().into_iter().map(|(_, d)| (d.kernel(), d)).collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
 /// The module with the kernel as its only entry point and all `override` constants replaced by their values.
@@ -84,11 +73,8 @@ fn every_kernel_translates_to_spirv_msl_and_hlsl() {
         let (module, info) = specialised(&d);
         let stage = (ShaderStage::Compute, d.entry.to_owned());
 
-        let lang_version = if subgroups(d.shader) { (1, 3) } else { (1, 0) };
-        let options = spv::Options { lang_version, ..Default::default() };
-        let pipeline = spv::PipelineOptions { shader_stage: stage.0, entry_point: stage.1.clone() };
-        let words = spv::write_vec(&module, &info, &options, Some(&pipeline));
-        assert_eq!(words.unwrap_or_else(|e| panic!("{} to SPIR-V: {e}", d.entry))[0], 0x0723_0203, "SPIR-V's magic");
+        let spirv = d.spirv().unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(spirv.words[0], 0x0723_0203, "SPIR-V's magic");
 
         let options = msl::Options { lang_version: (2, 3), fake_missing_bindings: true, ..Default::default() };
         let pipeline = msl::PipelineOptions { entry_point: Some(stage.clone()), ..Default::default() };
@@ -106,6 +92,33 @@ fn every_kernel_translates_to_spirv_msl_and_hlsl() {
             .unwrap_or_else(|e| panic!("{} to HLSL: {e}", d.entry));
         let name = about.entry_point_names[0].as_ref().unwrap_or_else(|e| panic!("{} to HLSL: {e}", d.entry));
         assert!(text.contains(&format!("void {name}(")), "{} is missing in HLSL", d.entry);
+    }
+}
+
+/// What AMD's compiler makes of every portable kernel, by family. The tables are remade by `benches/kernel-stats/run`.
+#[test]
+fn portable_kernels_are_in_the_tables_of_amd_and_do_not_spill() {
+    let mut kernels = BTreeMap::new();
+    for (_, d) in dispatched(Target::PORTABLE).unwrap_or_else(|e| panic!("{e}")) {
+        if let Entry::Vacant(place) = kernels.entry(d.kernel()) {
+            place.insert(d.spirv().unwrap_or_else(|e| panic!("{e}")).fingerprint());
+        }
+    }
+    for family in ["gfx1100", "vega10"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/results/amd-{family}.tsv"));
+        let table = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let mut lines = table.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+        let names = lines.next().expect("a table has a head");
+        let column = |name| names.iter().position(|n| *n == name).unwrap_or_else(|| panic!("no column {name}"));
+        let (spirv, spilled) = (column("spirv"), [column("spilled_vgprs"), column("spilled_sgprs")]);
+        let rows: BTreeMap<String, Vec<&str>> = lines.map(|row| (row[..spirv].join("\t"), row)).collect();
+        let known = |name: &String| rows.get(name).map(|row| row[spirv]);
+        let mut stale: Vec<&String> = rows.keys().filter(|name| !kernels.contains_key(*name)).collect();
+        stale.extend(kernels.iter().filter(|(name, code)| known(name) != Some(code.as_str())).map(|(name, _)| name));
+        assert!(stale.is_empty(), "amd-{family}.tsv is out of date, run benches/kernel-stats/run: {stale:#?}");
+        let spills = |row: &Vec<&str>| spilled.iter().any(|at| row[*at] != "0");
+        let spilling: Vec<&String> = rows.iter().filter(|(_, row)| spills(row)).map(|(name, _)| name).collect();
+        assert!(spilling.is_empty(), "registers are spilled to memory on {family} by {spilling:#?}");
     }
 }
 

@@ -165,9 +165,11 @@ impl Recurrent {
         bindings: &[(&'static str, View)],
     ) {
         let (h, gates) = (d.h, self.cell.gates());
+        let mut constants = self.cell.constants().to_vec();
         // Iterations before the first step, and of a step.
         let (shader, clips, [start, step]) = match variants::matrix_product(r.target, h, h) {
             Variant::Tile => {
+                constants.push(("HIDDEN", h as f64));
                 let units = h.div_ceil(64);
                 let rounds = if back { 64 + gates * h } else { 40 + (1 + gates) * h };
                 (&SHADER, CLIPS, [10 * units, 1 + units * rounds])
@@ -187,7 +189,7 @@ impl Recurrent {
             let has_state = if first == 0 { p.has_state } else { u32::MAX };
             let p = Params { first: first as u32, end: end as u32, has_state, ..p };
             let launch = grid.iterations(start + step * (end - first));
-            r.dispatch_with(shader, entry, &self.cell.constants(), bindings, p, launch);
+            r.dispatch_with(shader, entry, &constants, bindings, p, launch);
         }
     }
 

@@ -9,15 +9,19 @@
 //! (dy v - delta). The tables' gradients are sums of ds over the other axis, accumulated per group of queries and
 //! reduced by a last kernel.
 
+mod sizes;
+
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
+use sizes::{BLOCK, Dims};
 use variants::Attention;
 
-static SHADER: Shader = shader!("relative_attention.wgsl", "shared/relative_attention.wgsl");
+static SHADER: Shader =
+    shader!("relative_attention.wgsl", "shared/relative_attention.wgsl", "shared/attention_tile.wgsl");
 static SUBGROUP8: Shader = shader!("software8/relative_attention.wgsl", "shared/relative_attention.wgsl");
 static TABLES: Shader = shader!("relative_attention_tables.wgsl");
 
@@ -34,23 +38,8 @@ params! {
     }
 }
 
-/// Most channels of a head: an invocation holds those of its query in registers.
+/// Most channels of a head.
 pub const MAX_DEPTH: usize = 64;
-/// Invocations of a workgroup.
-const LANES: usize = 32;
-/// Workgroup memory of a portable kernel, in vec4.
-const MEMORY: usize = 1024;
-/// Most rows of keys whose logit terms are cached, and most positions of a tile.
-const MAX_ROWS: usize = 16;
-const MAX_TILE: usize = 32;
-/// Iterations of a workgroup for its queries, where it accumulates sums on a software adapter.
-const MAX_ITERATIONS: usize = 50_000;
-/// Approximate number of workgroups that accumulate the tables' gradients. A workgroup's sums take 2 (H + W) rows.
-const GROUPS: usize = 2048;
-/// The same for subgroups of 8 CPU lanes: each lane has its own sums.
-const GROUPS_SUBGROUP8: usize = 64;
-/// Rows and columns of positions that a subgroup takes.
-const BLOCK: [usize; 2] = [4, 8];
 
 /// Heads, and channels of all heads: dk of q and of k, dv of v; both multiples of the number of heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,144 +62,6 @@ pub fn relative_attention(
     config: RelativeAttention,
 ) -> Result<Tensor> {
     Ok(g.push(config, &[qkv, rel_h, rel_w])?[0])
-}
-
-/// Sizes; depths of one head.
-#[derive(Clone, Copy)]
-struct Dims {
-    batch: usize,
-    height: usize,
-    width: usize,
-    heads: usize,
-    key: usize,
-    value: usize,
-}
-
-impl Dims {
-    /// Workgroups of `rows` x `columns` positions that cover all images and heads.
-    fn blocks(&self, [rows, columns]: [usize; 2], replicas: usize) -> Grid {
-        let blocks = self.height.div_ceil(rows) * self.width.div_ceil(columns);
-        Grid::folded(self.batch * self.heads * blocks, replicas)
-    }
-
-    /// Units of neighbouring queries of an image and head, and the workgroups that accumulate their sums for the
-    /// tables.
-    fn units(&self, variant: Attention) -> usize {
-        match variant {
-            Attention::Tile | Attention::TileSoftware => self.height * self.width.div_ceil(LANES),
-            Attention::Subgroup8 => self.height.div_ceil(BLOCK[0]),
-        }
-    }
-
-    fn groups(&self, variant: Attention) -> usize {
-        let units = self.units(variant);
-        let (most, of_group) = match variant {
-            Attention::Tile => (GROUPS, units),
-            Attention::TileSoftware => (GROUPS, (MAX_ITERATIONS / self.unit_rounds(variant)).max(1)),
-            Attention::Subgroup8 => (GROUPS_SUBGROUP8, units),
-        };
-        units.min(most.div_ceil(self.batch * self.heads).max(units.div_ceil(of_group)))
-    }
-
-    /// vec4 of a key and of a value, and the rows and positions of a tile.
-    fn tile(&self) -> [usize; 4] {
-        let [key, value] = [self.key, self.value].map(|n| n.div_ceil(4));
-        let rows = self.height.min(MAX_ROWS);
-        let tile = (MEMORY - LANES * key - (2 * rows * LANES).div_ceil(4)) / (key + value);
-        [key, value, rows, tile.min(MAX_TILE)]
-    }
-
-    /// Most loop iterations of the subgroup kernels for a block over all positions.
-    fn block_rounds(&self) -> usize {
-        self.width.div_ceil(BLOCK[1]) * (1 + self.height)
-    }
-
-    /// Most loop iterations of a query in the forward kernel, were every key's logit a new maximum.
-    fn forward_rounds(&self, variant: Attention) -> usize {
-        let [key, value, rows, tile] = self.tile();
-        if variant == Attention::Subgroup8 {
-            return self.block_rounds();
-        }
-        let of_position = 1 + key + 2 * value;
-        let of_tile = 1 + (tile * key).div_ceil(LANES) + (tile * value).div_ceil(LANES);
-        let of_rows = 1
-            + rows * (1 + key)
-            + (rows * self.width).div_ceil(tile) * of_tile
-            + rows * self.width * of_position
-            + self.width * key;
-        key + value + self.height.div_ceil(rows) * of_rows + self.value
-    }
-
-    /// Most loop iterations of a key in its backward kernel.
-    fn key_rounds(&self, variant: Attention) -> usize {
-        let [key, value, _, tile] = self.tile();
-        if variant == Attention::Subgroup8 {
-            return self.block_rounds();
-        }
-        let positions = self.height * self.width;
-        let of_tile =
-            1 + (tile * key).div_ceil(LANES) + (tile * value).div_ceil(LANES) + tile.div_ceil(LANES) * (1 + key);
-        let of_position = 1 + 2 * key + 2 * value;
-        6 * (key + value) + positions.div_ceil(tile) * of_tile + positions * of_position + self.width * key
-    }
-
-    /// Most loop iterations of a unit of queries in the backward kernel that accumulates sums.
-    fn unit_rounds(&self, variant: Attention) -> usize {
-        let [key, value, rows, tile] = self.tile();
-        if variant == Attention::Subgroup8 {
-            return self.width.div_ceil(BLOCK[1]) * (1 + 2 * self.height + self.block_rounds());
-        }
-        let of_position = 1 + 2 * key + value;
-        let of_column = 2 * key + key.div_ceil(LANES);
-        let of_tile = 1 + (tile * key).div_ceil(LANES) + (tile * value).div_ceil(LANES);
-        let of_rows = 1
-            + rows * (3 + 2 * key)
-            + (rows * self.width).div_ceil(tile) * of_tile
-            + rows * self.width * of_position
-            + self.width * of_column
-            + (LANES - 1) * (1 + key.div_ceil(LANES))
-            + (rows * key).div_ceil(LANES) * (1 + LANES);
-        1 + 6 * key + value + self.height.div_ceil(rows) * of_rows
-    }
-
-    /// Most loop iterations of a workgroup that accumulates sums: it clears them, and takes its part of the queries.
-    fn gathering_rounds(&self, variant: Attention) -> usize {
-        let clearing = match variant {
-            Attention::Subgroup8 => self.part(variant).div_ceil(BLOCK[1]),
-            _ => self.part(variant).div_ceil(4 * LANES) + self.key.div_ceil(4),
-        };
-        clearing + self.units(variant).div_ceil(self.groups(variant)) * self.unit_rounds(variant)
-    }
-
-    /// Elements of a row of those sums.
-    fn sums(&self, variant: Attention) -> [usize; 2] {
-        match variant {
-            Attention::Tile | Attention::TileSoftware => [self.key.next_multiple_of(4), 1],
-            Attention::Subgroup8 => [self.key * BLOCK[1], BLOCK[1]],
-        }
-    }
-
-    /// Elements of a group's sums.
-    fn part(&self, variant: Attention) -> usize {
-        (2 * (self.height + self.width) - 2) * self.sums(variant)[0]
-    }
-
-    fn partial(&self, variant: Attention) -> usize {
-        self.batch * self.heads * self.groups(variant) * self.part(variant)
-    }
-
-    /// The shaders' constants.
-    fn constants(&self, variant: Attention) -> Vec<(&'static str, f64)> {
-        let mut constants = vec![("KEY_DEPTH", self.key), ("VALUE_DEPTH", self.value)];
-        match variant {
-            Attention::Tile | Attention::TileSoftware => {
-                let [.., rows, tile] = self.tile();
-                constants.extend([("ROWS", rows), ("TILE", tile)]);
-            }
-            Attention::Subgroup8 => constants.push(("ROWS", self.height)),
-        }
-        constants.into_iter().map(|(name, n)| (name, n as f64)).collect()
-    }
 }
 
 impl RelativeAttention {
@@ -285,7 +136,7 @@ impl Op for RelativeAttention {
         let variant = variant(r, &d);
         let (shader, entry, grid) = match variant {
             Attention::Tile | Attention::TileSoftware => {
-                let blocks = (d.height * d.width).div_ceil(LANES);
+                let blocks = (d.height * d.width).div_ceil(d.lanes(variant));
                 (&SHADER, "relative_attention_forward", Grid::folded(d.batch * d.heads * blocks, io.replicas))
             }
             Attention::Subgroup8 => (&SUBGROUP8, "relative_attention_forward", d.blocks(BLOCK, io.replicas)),
@@ -321,7 +172,7 @@ impl Op for RelativeAttention {
             Attention::Tile | Attention::TileSoftware => {
                 let entries = ["relative_attention_backward_input", "relative_attention_backward_key"];
                 let partial = io.scratch(if variant == Attention::Tile { 1 } else { 4 }).view;
-                (&SHADER, entries, partial, [1, LANES])
+                (&SHADER, entries, partial, [1, d.lanes(variant)])
             }
             Attention::Subgroup8 => {
                 let entries = ["relative_attention_backward_input", "relative_attention_backward_key"];
@@ -333,8 +184,8 @@ impl Op for RelativeAttention {
 
         let bindings = [("grad_y", dy), ("y", io.y(0).view), ("delta", delta)];
         let launch = Grid::items(d.batch * d.heads * d.height * d.width, 64, io.replicas).iterations(d.value);
-        let portable = d.constants(Attention::Tile);
-        r.dispatch_with(&SHADER, "relative_attention_backward_delta", &portable, &bindings, p, launch);
+        let depths = &constants[..2];
+        r.dispatch_with(&SHADER, "relative_attention_backward_delta", depths, &bindings, p, launch);
         let known = [
             ("qkv", io.x(0).view),
             ("rel_h", io.x(1).view),
@@ -459,6 +310,8 @@ fn cases() -> Vec<Case> {
         case("whole blocks", 1, [8, 32], 1, [8, 8]),
         case("more rows than a tile", 1, [19, 5], 2, [4, 4]),
         case("deep", 1, [3, 11], 1, [MAX_DEPTH, MAX_DEPTH]),
+        case("deep, ragged", 1, [7, 35], 1, [61, 47]),
+        case("48 channels", 1, [2, 5], 1, [48, 48]),
         case("deep keys", 1, [5, 33], 2, [17, 1]),
         case("deep values", 1, [5, 9], 2, [1, 23]),
         far_apart("large logits", [5, 9], [3, 2], 30.0),
