@@ -180,14 +180,14 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     for (var m = start; ; m += DEPTH) {
         if m < end {
             for (var i = 0u; i < LOADS; i++) {
-                let line = line_across(local_index, i);
+                let place = line_across(local_index, i);
                 let pixel = m + step_across(local_index, i);
-                let n = row0 + line;
+                let n = row0 + place;
                 a[i] = vec4(0.0);
                 bb[i] = vec4(0.0);
                 if pixel < end && n < p.n { a[i] = four_of_grad_y((replica * p.m + pixel) * p.n + n, p.n - n); }
-                if pixel < end && col0 + line < terms {
-                    bb[i] = four_of_patch(replica * p.x_stride, locate(pixel, end), col0 + line);
+                if pixel < end && col0 + place < terms {
+                    bb[i] = four_of_patch(replica * p.x_stride, locate(pixel, end), col0 + place);
                 }
             }
         }

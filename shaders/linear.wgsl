@@ -21,7 +21,6 @@
 // grad_w (N, S, K) every w_stride, and grad_b (N) every b_stride; or (R, slices, N S K + N) of both
 @group(0) @binding(7) var<storage, read_write> grad_w: array<Value>;
 @group(0) @binding(8) var<storage, read> saved_y: array<Value>;       // (R, M, S, N)
-@group(0) @binding(9) var<storage, read> partial: array<Value>;       // (R, slices, m + n)
 
 #ifdef VEC4
 const WIDTH = 4u; // elements of a Value
@@ -123,14 +122,14 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
     for (var d = p.k_from; ; d += DEPTH) {
         if d < p.k_to {
             for (var i = 0u; i < LOADS; i++) {
-                let line = line_along(local_index, i);
+                let place = line_along(local_index, i);
                 let at = d + step_along(local_index, i);
                 a[i] = vec4(0.0);
                 bb[i] = vec4(0.0);
                 if at < p.k_to {
                     let left = p.k_to - at;
-                    if row0 + line < p.m { a[i] = four_of_x(row_of(id.z, row0 + line) * p.k + at, left); }
-                    if col0 + line < p.n { bb[i] = four_of_w(weights_of(w0, id.z, col0 + line) + at, left); }
+                    if row0 + place < p.m { a[i] = four_of_x(row_of(id.z, row0 + place) * p.k + at, left); }
+                    if col0 + place < p.n { bb[i] = four_of_w(weights_of(w0, id.z, col0 + place) + at, left); }
                 }
             }
         }
@@ -222,11 +221,11 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     for (var d = start; ; d += DEPTH) {
         if d < end {
             for (var i = 0u; i < LOADS; i++) {
-                let line = line_across(local_index, i);
+                let place = line_across(local_index, i);
                 let step = d + step_across(local_index, i);
                 let m = row_of(product, step);
-                let n = row0 + line;
-                let c = col0 + line;
+                let n = row0 + place;
+                let c = col0 + place;
                 a[i] = vec4(0.0);
                 bb[i] = vec4(0.0);
                 if step < end && n < p.n { a[i] = four_of_g(m * p.columns + p.first + n, p.n - n); }
@@ -260,36 +259,5 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
         let r = row0 + result_row(local_index, 4u * h);
         let at = p.b_at + copy * p.b_stride + r;
         if r < p.n { store_grad_w(at, p.n - r, bias[h], p.accumulate & 2u); }
-    }
-}
-
-// grad_b alone, in slices. Here n and the index of an invocation count Values.
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                        @builtin(local_invocation_index) local_index: u32) {
-    let c = group_index(id, count) * WORKGROUP_SIZE + local_index;
-    let replica = id.z / p.slices;
-    let slice = id.z % p.slices;
-    if c >= p.n { return; }
-    var sum = Value(0.0);
-    for (var m = slice_start(slice); m < slice_start(slice + 1u); m++) {
-        sum += gradient((replica * p.m + m) * p.n + c);
-    }
-    grad_w[id.z * p.n + c] = sum;
-}
-
-// Sums slices, in order: of m weights and n biases, counted in Values.
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn linear_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                          @builtin(local_invocation_index) local_index: u32) {
-    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
-    let len = p.m + p.n;
-    if i >= len { return; }
-    var sum = Value(0.0);
-    for (var s = 0u; s < p.slices; s++) { sum += partial[(id.z * p.slices + s) * len + i]; }
-    if i < p.m {
-        finish_grad_w((p.w_at + id.z * p.w_stride) / WIDTH + i, sum, p.accumulate & 1u);
-    } else {
-        finish_grad_w((p.b_at + id.z * p.b_stride) / WIDTH + i - p.m, sum, p.accumulate & 2u);
     }
 }

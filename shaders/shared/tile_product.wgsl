@@ -48,15 +48,15 @@ fn line_across(local_index: u32, i: u32) -> u32 { return (i * WORKGROUP_SIZE + l
 fn step_across(local_index: u32, i: u32) -> u32 { return (i * WORKGROUP_SIZE + local_index) / QUADS; }
 
 fn put_a_along(local_index: u32, i: u32, v: vec4<f32>) {
-    let line = line_along(local_index, i);
-    let first = step_along(local_index, i) * ROW + line / 4u;
-    for (var j = 0u; j < 4u; j++) { a_tile[first + j * ROW][line % 4u] = v[j]; }
+    let place = line_along(local_index, i);
+    let first = step_along(local_index, i) * ROW + place / 4u;
+    for (var j = 0u; j < 4u; j++) { a_tile[first + j * ROW][place % 4u] = v[j]; }
 }
 
 fn put_b_along(local_index: u32, i: u32, v: vec4<f32>) {
-    let line = line_along(local_index, i);
-    let first = step_along(local_index, i) * ROW + line / 4u;
-    for (var j = 0u; j < 4u; j++) { b_tile[first + j * ROW][line % 4u] = v[j]; }
+    let place = line_along(local_index, i);
+    let first = step_along(local_index, i) * ROW + place / 4u;
+    for (var j = 0u; j < 4u; j++) { b_tile[first + j * ROW][place % 4u] = v[j]; }
 }
 
 fn put_a_across(local_index: u32, i: u32, v: vec4<f32>) {

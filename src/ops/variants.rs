@@ -153,9 +153,7 @@ pub(super) fn convolution_gradient(target: Target, filter: Filter, result: [usiz
     match convolution(target, filter, result, 1) {
         Convolution::Subgroup8 { aligned: false }
         | Convolution::Runs { aligned: false }
-        | Convolution::Square3 { single: true, .. } => {
-            Convolution::Tile(tile(target, [filter.n, filter.c], result, 1))
-        }
+        | Convolution::Square3 { single: true, .. } => Convolution::Tile(tile(target, [filter.n, filter.c], result, 1)),
         variant => variant,
     }
 }

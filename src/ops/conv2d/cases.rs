@@ -66,6 +66,27 @@ pub(super) fn cases() -> Vec<Case> {
             vec![Input::data([2, 5, 6, 4]).shared(), weights(4, 8, 3), Input::param([8])],
         ),
     ];
+    // Tiles of 64 and 128 in each pass, complete and not.
+    for (name, x, n, size) in [
+        ("64 x 64, forward", [1, 64, 128, 4], 64, 1),
+        ("64 x 64, backward input", [1, 64, 128, 64], 4, 1),
+        ("64 x 64, backward weight", [1, 2, 3, 256], 256, 3),
+        ("64 x 64, ragged, forward", [1, 64, 128, 3], 63, 1),
+        ("64 x 64, ragged, backward input", [1, 64, 128, 63], 3, 1),
+        ("64 x 64, ragged, backward weight", [1, 2, 3, 255], 255, 3),
+        ("128 x 128, ragged, backward weight", [1, 1, 2, 511], 511, 3),
+    ] {
+        cases.push(case(name, x, n, size));
+    }
+    for (name, c, n) in [
+        ("128 x 128, forward", 4, 128),
+        ("128 x 128, backward input", 128, 4),
+        ("128 x 128, ragged, forward", 3, 127),
+        ("128 x 128, ragged, backward input", 127, 3),
+    ] {
+        // Sums over 16 384 pixels: 3.4e-5 was observed in the bias gradient.
+        cases.push(case(name, [1, 128, 128, c], n, 1).gradient_tolerance(1e-4, 1e-5));
+    }
     // Runs of 8 pixels, 8 of them next to each other: rows of one pixel less than a run, of a run, of one more, of
     // several subgroups ...
     for (width, c, n) in [(1, 4, 4), (7, 4, 8), (8, 1, 4), (9, 8, 4), (31, 3, 8), (67, 4, 12), (131, 6, 4)] {

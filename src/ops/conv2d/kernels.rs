@@ -411,7 +411,13 @@ impl Op for Conv2d {
             }
             let p = Params { slices: sums as u32, ..p };
             let launch = Grid::items(d.n, 64, io.replicas).iterations(sums);
-            r.dispatch(&WEIGHTS, "conv2d_backward_bias_slices", &[("partial", partial), ("grad_b", db.view)], p, launch);
+            r.dispatch(
+                &WEIGHTS,
+                "conv2d_backward_bias_slices",
+                &[("partial", partial), ("grad_b", db.view)],
+                p,
+                launch,
+            );
         }
         Ok(())
     }

@@ -19,6 +19,9 @@ pub(in crate::ops) static TILES: [[Shader; 2]; 3] = [
     [TILE32.with(&["TILE64"]), TILE32.with(&["TILE64", "VEC4"])],
     [TILE32.with(&["TILE128"]), TILE32.with(&["TILE128", "VEC4"])],
 ];
+/// By whether lengths are multiples of 4.
+const GRADIENT: Shader = shader!("linear_gradients.wgsl", "shared/linear.wgsl");
+pub(in crate::ops) static GRADIENTS: [Shader; 2] = [GRADIENT, GRADIENT.with(&["VEC4"])];
 pub(in crate::ops) static SUBGROUP8: Shader =
     shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl")
         .with_textures(&["x", "w", "grad_y"]);
@@ -383,8 +386,7 @@ pub(in crate::ops) fn parameter_gradients(
             }
             let biases = if fused.is_some() { n } else { 0 };
             let stride = (weights + biases) as u32;
-            let sums =
-                Params { accumulate: 0, w_stride: stride, b_stride: stride, w_at: 0, b_at: weights as u32, ..p };
+            let sums = Params { accumulate: 0, w_stride: stride, b_stride: stride, w_at: 0, b_at: weights as u32, ..p };
             let bindings = g.with(variant, [("x", x), ("grad_w", partial)]);
             r.dispatch(shader(variant), "linear_backward_weight", &bindings, sums, launch);
             add_slices(r, partial, into, p, [weights, biases], replicas);
@@ -395,9 +397,8 @@ pub(in crate::ops) fn parameter_gradients(
         let n = d.n / if vec4 { 4 } else { 1 };
         let p = Params { m: d.rows() as u32, n: n as u32, slices: d.slices() as u32, relu, ..d.params() };
         let launch = Grid::items(n, 64, replicas * d.slices()).iterations(d.rows().div_ceil(d.slices()));
-        let variant = Product::Tile(Tile { side: 32, vec4 });
-        let bindings = g.with(variant, [("grad_w", partial_bias)]);
-        r.dispatch(shader(variant), "linear_backward_bias", &bindings, p, launch);
+        let bindings = [("grad_y", g.dy), ("saved_y", g.y.unwrap_or(g.dy)), ("grad_w", partial_bias)];
+        r.dispatch(&GRADIENTS[usize::from(vec4)], "linear_backward_bias", &bindings, p, launch);
         let p = Params { accumulate: db.accumulate.into(), w_stride: db.stride as u32, ..p };
         add_slices(r, partial_bias, db.view, p, [d.n, 0], replicas);
     }
@@ -410,5 +411,5 @@ fn add_slices(r: &mut Recorder, partial: View, total: View, p: Params, lens: [us
     let p = Params { m: m as u32, n: n as u32, ..p };
     let launch = Grid::items(m + n, 64, replicas).iterations(p.slices as usize);
     let bindings = [("partial", partial), ("grad_w", total)];
-    r.dispatch(shader(Product::Tile(Tile { side: 32, vec4 })), "linear_backward_slices", &bindings, p, launch);
+    r.dispatch(&GRADIENTS[usize::from(vec4)], "linear_backward_slices", &bindings, p, launch);
 }

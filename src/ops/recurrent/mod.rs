@@ -24,6 +24,15 @@ pub use layer::{Direction, Sequence, recurrent};
 pub(crate) const OP: Entry = Entry {
     name: "recurrent",
     about: "plain, GRU and LSTM layers, fused over time",
-    shaders: &[&SHADER, &SUBGROUP8, &STATES, &linear::TILES[0][0], &linear::TILES[0][1], &linear::SUBGROUP8],
+    shaders: &[
+        &SHADER,
+        &SUBGROUP8,
+        &STATES,
+        &linear::TILES[0][0],
+        &linear::TILES[0][1],
+        &linear::GRADIENTS[0],
+        &linear::GRADIENTS[1],
+        &linear::SUBGROUP8,
+    ],
     cases: cases::cases,
 };
