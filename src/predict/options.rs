@@ -30,7 +30,8 @@ pub enum Aggregate {
 /// Options of recognition.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Hop between excerpts in seconds, from 0.01 (single notes: 0.5) to the length of an excerpt. `None`: 4.8 (1).
+    /// Hop between excerpts in seconds, from 0.01 (single notes: 0.5) to the length of an excerpt. `None`: that of
+    /// the features, 4.8 to 10 (1).
     pub hop: Option<f64>,
     /// `None`: power, or mean for single-label models.
     pub aggregate: Option<Aggregate>,

@@ -36,7 +36,7 @@ const FRONT_END: &str = "Front end and features";
 
 /// Recognise the instruments in recordings, and when they play
 ///
-/// Recordings of any length are analysed in overlapping excerpts of 10 s (aacnn: 1 s). Files that cannot be decoded are
+/// Recordings of any length are analysed in excerpts of 10 s (aacnn: 1 s). Files that cannot be decoded are
 /// listed and skipped; the exit status is then 1.
 #[derive(clap::Args)]
 pub struct Args {
@@ -49,7 +49,8 @@ pub struct Args {
     /// instruments, from 3 s of sound at a time, averaged over the recording
     #[arg(long)]
     tags: bool,
-    /// Hop between excerpts in seconds, at most their length [default: 4.8; for aacnn 1, at least 0.5]
+    /// Hop between excerpts in seconds, at most their length [default: 4.8; on log-mel patches, musicnn and YAMNet 9.1
+    /// to 10; for aacnn 1, at least 0.5]
     #[arg(long, value_name = "S")]
     hop: Option<f64>,
     /// How the probabilities of the excerpts are combined [default: power; mean for aacnn]

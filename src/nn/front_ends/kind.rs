@@ -127,8 +127,10 @@ pub struct Row {
 
 /// Seconds of a clip of OpenMIC-2018.
 const EXCERPT: f64 = 10.0;
-/// Five instances, so that each is analysed twice, in different contexts.
+/// Five patches, so that each is analysed twice, in different contexts: embeddings of single patches.
 const HOP: f64 = 4.8;
+/// The patches of a clip, so that each is analysed once: networks that see a clip as a whole are as good with it.
+const WHOLE: f64 = 9.6;
 const LOG_MEL_FORMAT: AudioFormat = AudioFormat { sr: log_mel::SR, level: Level::Peak, whole: false };
 /// Seconds from one frame of a log-mel spectrogram to the next.
 const LOG_MEL_HOP: f64 = 0.01;
@@ -179,7 +181,7 @@ const PATCHES: Row = Row {
     window: EXCERPT,
     format: LOG_MEL_FORMAT,
     note: false,
-    hop: HOP,
+    hop: WHOLE,
     published: false,
     instance: |_| vec![PATCH_FRAMES, BANDS],
     instances: |samples| VGGISH.patches(samples),
@@ -203,6 +205,7 @@ pub static ROWS: [Row; 8] = [
         name: "vggish",
         about: "VGGish's embedding: 128 values, as in OpenMIC-2018",
         file: "openmic-2018.npz",
+        hop: HOP,
         published: true,
         instance: |_| vec![EMBEDDING],
         weights: Some((Network::Vggish, "")),
@@ -221,6 +224,7 @@ pub static ROWS: [Row; 8] = [
         name: "maps",
         about: "VGGish's last feature maps, (6, 4, C)",
         file: "maps.npz",
+        hop: HOP,
         instance: |width| vec![MAP[0], MAP[1], width.map_channels()],
         weights: Some((Network::Vggish, "features.")),
         network: true,
@@ -234,6 +238,7 @@ pub static ROWS: [Row; 8] = [
         name: "spectrogram",
         about: "log-mel spectrogram, frames of 10 ms, (64)",
         file: "spectrogram.npz",
+        hop: HOP,
         instance: |_| vec![BANDS],
         instances: log_mel::frames,
         seconds: LOG_MEL_HOP,
