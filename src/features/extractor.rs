@@ -16,8 +16,8 @@ const BATCH_ELEMENTS: usize = 16 << 20;
 /// Most clips of a batch, since their samples are in memory.
 const MAX_BATCH: usize = 32;
 
-/// Shorter excerpts have shorter plans, of so many lengths: features at the end of an excerpt are those of its own plan,
-/// whatever else is in the batch.
+/// Shorter excerpts have shorter plans, of so many lengths: features at the end of an excerpt are those of its own
+/// plan, whatever else is in the batch.
 const LENGTHS: usize = 4;
 
 /// Plans that are kept for smaller batches and shorter excerpts.
