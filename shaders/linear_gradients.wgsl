@@ -1,5 +1,5 @@
-// Sums over the slices of a fully connected layer's gradients, and over the rows of its bias gradient where no workgroup
-// of the weight gradient sums that. Lengths and indices of invocations count Values.
+// Sums over the slices of a fully connected layer's gradients, and over the rows of its bias gradient where no
+// workgroup of the weight gradient sums that. Lengths and indices of invocations count Values.
 #import grid
 #import linear
 #import value
@@ -35,7 +35,9 @@ fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
     grad_w[id.z * p.n + c] = sum;
 }
 
-fn finish(at: u32, sum: Value, accumulate: u32) { if accumulate != 0u { grad_w[at] += sum; } else { grad_w[at] = sum; } }
+fn finish(at: u32, sum: Value, accumulate: u32) {
+    if accumulate != 0u { grad_w[at] += sum; } else { grad_w[at] = sum; }
+}
 
 // Sums slices, in order: of m weights and n biases.
 @compute @workgroup_size(WORKGROUP_SIZE)
