@@ -54,38 +54,39 @@ const WIDTH = 1u;
 
 fn four_of_patch(first: u32, centre: Centre, k: u32) -> vec4<f32> {
     var v: vec4<f32>;
-    for (var i = 0u; i < min(p.size * p.size * p.c - k, 4u); i++) { v[i] = element(first, centre, kernel_tap(k + i)); }
+    let terms = p.size * p.size * p.c;
+    for (var i = 0u; i < 4u; i++) { if k + i < terms { v[i] = element(first, centre, kernel_tap(k + i)); } }
     return v;
 }
 
 fn four_of_weights(at: u32, left: u32) -> vec4<f32> {
     var v: vec4<f32>;
-    for (var i = 0u; i < min(left, 4u); i++) { v[i] = weights[at + i]; }
+    for (var i = 0u; i < 4u; i++) { if i < left { v[i] = weights[at + i]; } }
     return v;
 }
 
 fn four_of_b(at: u32, left: u32) -> vec4<f32> {
     var v: vec4<f32>;
-    for (var i = 0u; i < min(left, 4u); i++) { v[i] = b[at + i]; }
+    for (var i = 0u; i < 4u; i++) { if i < left { v[i] = b[at + i]; } }
     return v;
 }
 
 fn four_of_grad_y(at: u32, left: u32) -> vec4<f32> {
     var v: vec4<f32>;
-    for (var i = 0u; i < min(left, 4u); i++) { v[i] = grad_y[at + i]; }
+    for (var i = 0u; i < 4u; i++) { if i < left { v[i] = grad_y[at + i]; } }
     return v;
 }
 
 fn store_y(at: u32, left: u32, v: vec4<f32>) {
-    for (var i = 0u; i < min(left, 4u); i++) { finish_y(at + i, v[i]); }
+    for (var i = 0u; i < 4u; i++) { if i < left { finish_y(at + i, v[i]); } }
 }
 
 fn store_partial(at: u32, left: u32, v: vec4<f32>) {
-    for (var i = 0u; i < min(left, 4u); i++) { partial[at + i] = v[i]; }
+    for (var i = 0u; i < 4u; i++) { if i < left { partial[at + i] = v[i]; } }
 }
 
 fn store_sums(at: u32, left: u32, v: vec4<f32>) {
-    for (var i = 0u; i < min(left, 4u); i++) { sums[at + i] = v[i]; }
+    for (var i = 0u; i < 4u; i++) { if i < left { sums[at + i] = v[i]; } }
 }
 #endif
 
@@ -107,32 +108,32 @@ fn convolve(id: vec3<u32>, group: u32, local_index: u32) {
     let col0 = group % tiles * TILE;
     let terms = p.size * p.size * p.c;
     let first = id.z * p.x_stride;
-    var centres: array<Centre, LOADS>;
-    for (var i = 0u; i < LOADS; i++) { centres[i] = locate(row0 + line_along(local_index, i), p.m); }
+    var centres: array<Centre, 4>;
+    for (var j = 0u; j < 4u; j++) { centres[j] = locate(row0 + line_along(local_index) + j, p.m); }
     var products: Sums;
-    var a: Fetched;
-    var bb: Fetched;
+    var block: Block;
     for (var d = 0u; ; d += DEPTH) {
         if d < p.depth {
-            for (var i = 0u; i < LOADS; i++) {
-                let k = d + step_along(local_index, i);
-                let step = d + step_across(local_index, i);
-                let c = col0 + line_across(local_index, i);
-                a[i] = vec4(0.0);
-                bb[i] = vec4(0.0);
-                if k < terms { a[i] = four_of_patch(first, centres[i], k); }
-                if step < p.depth && c < p.n {
-                    bb[i] = four_of_weights(id.z * p.depth * p.n + packed_at(step, c), p.n - c);
+            for (var j = 0u; j < 4u; j++) {
+                block[j] = vec4(0.0);
+                if fetches_a(local_index) {
+                    let k = d + step_along(local_index);
+                    if k < terms { block[j] = four_of_patch(first, centres[j], k); }
+                }
+                if fetches_b(local_index) {
+                    let step = d + step_across(local_index) + j;
+                    let c = col0 + line_across(local_index);
+                    if step < p.depth && c < p.n {
+                        block[j] = four_of_weights(id.z * p.depth * p.n + packed_at(step, c), p.n - c);
+                    }
                 }
             }
         }
         if d > 0u { multiply(&products, local_index); }
         if d >= p.depth { break; }
         workgroupBarrier();
-        for (var i = 0u; i < LOADS; i++) {
-            put_a_along(local_index, i, a[i]);
-            put_b_across(local_index, i, bb[i]);
-        }
+        if fetches_a(local_index) { put_a(line_along(local_index), step_along(local_index), transposed(block)); }
+        if fetches_b(local_index) { put_b(line_across(local_index), step_across(local_index), block); }
         workgroupBarrier();
     }
     for (var h = 0u; h < SIDE; h++) {
@@ -173,21 +174,24 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     let start = slice_start(slice) * p.width;
     let end = slice_start(slice + 1u) * p.width;
     let with_bias = p.has_bias == 1u && col0 == 0u;
+    let line0 = line_across(local_index);
+    let step = step_across(local_index);
     var products: Sums;
     var bias: Lines;
-    var a: Fetched;
-    var bb: Fetched;
+    var block: Block;
     for (var m = start; ; m += DEPTH) {
         if m < end {
-            for (var i = 0u; i < LOADS; i++) {
-                let place = line_across(local_index, i);
-                let pixel = m + step_across(local_index, i);
-                let n = row0 + place;
-                a[i] = vec4(0.0);
-                bb[i] = vec4(0.0);
-                if pixel < end && n < p.n { a[i] = four_of_grad_y((replica * p.m + pixel) * p.n + n, p.n - n); }
-                if pixel < end && col0 + place < terms {
-                    bb[i] = four_of_patch(replica * p.x_stride, locate(pixel, end), col0 + place);
+            let n = row0 + line0;
+            for (var j = 0u; j < 4u; j++) {
+                let pixel = m + step + j;
+                block[j] = vec4(0.0);
+                if pixel < end {
+                    if fetches_a(local_index) && n < p.n {
+                        block[j] = four_of_grad_y((replica * p.m + pixel) * p.n + n, p.n - n);
+                    }
+                    if fetches_b(local_index) && col0 + line0 < terms {
+                        block[j] = four_of_patch(replica * p.x_stride, locate(pixel, end), col0 + line0);
+                    }
                 }
             }
         }
@@ -197,10 +201,8 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
         }
         if m >= end { break; }
         workgroupBarrier();
-        for (var i = 0u; i < LOADS; i++) {
-            put_a_across(local_index, i, a[i]);
-            put_b_across(local_index, i, bb[i]);
-        }
+        if fetches_a(local_index) { put_a(line0, step, block); }
+        if fetches_b(local_index) { put_b(line0, step, block); }
         workgroupBarrier();
     }
     for (var i = 0u; i < 4u * SIDE; i++) {

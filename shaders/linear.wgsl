@@ -44,38 +44,38 @@ const WIDTH = 1u;
 
 fn four_of_x(at: u32, left: u32) -> vec4<f32> {
     var v: vec4<f32>;
-    for (var i = 0u; i < min(left, 4u); i++) { v[i] = x[at + i]; }
+    for (var i = 0u; i < 4u; i++) { if i < left { v[i] = x[at + i]; } }
     return v;
 }
 
 fn four_of_w(at: u32, left: u32) -> vec4<f32> {
     var v: vec4<f32>;
-    for (var i = 0u; i < min(left, 4u); i++) { v[i] = w[at + i]; }
+    for (var i = 0u; i < 4u; i++) { if i < left { v[i] = w[at + i]; } }
     return v;
 }
 
 fn four_of_b(at: u32, left: u32) -> vec4<f32> {
     var v: vec4<f32>;
-    for (var i = 0u; i < min(left, 4u); i++) { v[i] = b[at + i]; }
+    for (var i = 0u; i < 4u; i++) { if i < left { v[i] = b[at + i]; } }
     return v;
 }
 
 fn four_of_g(at: u32, left: u32) -> vec4<f32> {
     var v: vec4<f32>;
-    for (var i = 0u; i < min(left, 4u); i++) { v[i] = gradient(at + i); }
+    for (var i = 0u; i < 4u; i++) { if i < left { v[i] = gradient(at + i); } }
     return v;
 }
 
 fn store_y(at: u32, left: u32, v: vec4<f32>) {
-    for (var i = 0u; i < min(left, 4u); i++) { finish_y(at + i, v[i]); }
+    for (var i = 0u; i < 4u; i++) { if i < left { finish_y(at + i, v[i]); } }
 }
 
 fn store_grad_x(at: u32, left: u32, v: vec4<f32>) {
-    for (var i = 0u; i < min(left, 4u); i++) { finish_grad_x(at + i, v[i]); }
+    for (var i = 0u; i < 4u; i++) { if i < left { finish_grad_x(at + i, v[i]); } }
 }
 
 fn store_grad_w(at: u32, left: u32, v: vec4<f32>, accumulate: u32) {
-    for (var i = 0u; i < min(left, 4u); i++) { finish_grad_w(at + i, v[i], accumulate); }
+    for (var i = 0u; i < 4u; i++) { if i < left { finish_grad_w(at + i, v[i], accumulate); } }
 }
 #endif
 
@@ -116,30 +116,32 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
     let row0 = group / tiles * TILE;
     let col0 = group % tiles * TILE;
     let w0 = id.z / p.segments * p.w_stride;
+    let line0 = line_along(local_index);
+    let step = step_along(local_index);
     var sums: Sums;
-    var a: Fetched;
-    var bb: Fetched;
+    var block: Block;
     for (var d = p.k_from; ; d += DEPTH) {
         if d < p.k_to {
-            for (var i = 0u; i < LOADS; i++) {
-                let place = line_along(local_index, i);
-                let at = d + step_along(local_index, i);
-                a[i] = vec4(0.0);
-                bb[i] = vec4(0.0);
-                if at < p.k_to {
-                    let left = p.k_to - at;
-                    if row0 + place < p.m { a[i] = four_of_x(row_of(id.z, row0 + place) * p.k + at, left); }
-                    if col0 + place < p.n { bb[i] = four_of_w(weights_of(w0, id.z, col0 + place) + at, left); }
+            let k = d + step;
+            for (var j = 0u; j < 4u; j++) {
+                let m = row0 + line0 + j;
+                let n = col0 + line0 + j;
+                block[j] = vec4(0.0);
+                if k < p.k_to {
+                    if fetches_a(local_index) && m < p.m {
+                        block[j] = four_of_x(row_of(id.z, m) * p.k + k, p.k_to - k);
+                    }
+                    if fetches_b(local_index) && n < p.n {
+                        block[j] = four_of_w(weights_of(w0, id.z, n) + k, p.k_to - k);
+                    }
                 }
             }
         }
         if d > p.k_from { multiply(&sums, local_index); }
         if d >= p.k_to { break; }
         workgroupBarrier();
-        for (var i = 0u; i < LOADS; i++) {
-            put_a_along(local_index, i, a[i]);
-            put_b_along(local_index, i, bb[i]);
-        }
+        if fetches_a(local_index) { put_a(line0, step, transposed(block)); }
+        if fetches_b(local_index) { put_b(line0, step, transposed(block)); }
         workgroupBarrier();
     }
     for (var h = 0u; h < SIDE; h++) {
@@ -164,28 +166,28 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
     let col0 = group % tiles * TILE;
     let w0 = id.z / p.segments * p.w_stride;
     var sums: Sums;
-    var a: Fetched;
-    var bb: Fetched;
+    var block: Block;
     for (var d = 0u; ; d += DEPTH) {
         if d < p.n {
-            for (var i = 0u; i < LOADS; i++) {
-                let r = row0 + line_along(local_index, i);
-                let n = d + step_along(local_index, i);
-                a[i] = vec4(0.0);
-                if r < p.m && n < p.n { a[i] = four_of_g(row_of(id.z, r) * p.columns + p.first + n, p.n - n); }
-                let c = col0 + line_across(local_index, i);
-                let step = d + step_across(local_index, i);
-                bb[i] = vec4(0.0);
-                if c < p.k && step < p.n { bb[i] = four_of_w(weights_of(w0, id.z, step) + c, p.k - c); }
+            for (var j = 0u; j < 4u; j++) {
+                block[j] = vec4(0.0);
+                if fetches_a(local_index) {
+                    let m = row0 + line_along(local_index) + j;
+                    let n = d + step_along(local_index);
+                    if m < p.m && n < p.n { block[j] = four_of_g(row_of(id.z, m) * p.columns + p.first + n, p.n - n); }
+                }
+                if fetches_b(local_index) {
+                    let c = col0 + line_across(local_index);
+                    let n = d + step_across(local_index) + j;
+                    if c < p.k && n < p.n { block[j] = four_of_w(weights_of(w0, id.z, n) + c, p.k - c); }
+                }
             }
         }
         if d > 0u { multiply(&sums, local_index); }
         if d >= p.n { break; }
         workgroupBarrier();
-        for (var i = 0u; i < LOADS; i++) {
-            put_a_along(local_index, i, a[i]);
-            put_b_across(local_index, i, bb[i]);
-        }
+        if fetches_a(local_index) { put_a(line_along(local_index), step_along(local_index), transposed(block)); }
+        if fetches_b(local_index) { put_b(line_across(local_index), step_across(local_index), block); }
         workgroupBarrier();
     }
     for (var h = 0u; h < SIDE; h++) {
@@ -214,22 +216,22 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     let start = slice_start(slice);
     let end = slice_start(slice + 1u);
     let with_bias = p.has_bias == 1u && col0 == 0u;
+    let line0 = line_across(local_index);
+    let step = step_across(local_index);
     var sums: Sums;
     var bias: Lines;
-    var a: Fetched;
-    var bb: Fetched;
+    var block: Block;
     for (var d = start; ; d += DEPTH) {
         if d < end {
-            for (var i = 0u; i < LOADS; i++) {
-                let place = line_across(local_index, i);
-                let step = d + step_across(local_index, i);
-                let m = row_of(product, step);
-                let n = row0 + place;
-                let c = col0 + place;
-                a[i] = vec4(0.0);
-                bb[i] = vec4(0.0);
-                if step < end && n < p.n { a[i] = four_of_g(m * p.columns + p.first + n, p.n - n); }
-                if step < end && c < p.k { bb[i] = four_of_x(m * p.k + c, p.k - c); }
+            let n = row0 + line0;
+            let c = col0 + line0;
+            for (var j = 0u; j < 4u; j++) {
+                let m = row_of(product, d + step + j);
+                block[j] = vec4(0.0);
+                if d + step + j < end {
+                    if fetches_a(local_index) && n < p.n { block[j] = four_of_g(m * p.columns + p.first + n, p.n - n); }
+                    if fetches_b(local_index) && c < p.k { block[j] = four_of_x(m * p.k + c, p.k - c); }
+                }
             }
         }
         if d > start {
@@ -238,10 +240,8 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
         }
         if d >= end { break; }
         workgroupBarrier();
-        for (var i = 0u; i < LOADS; i++) {
-            put_a_across(local_index, i, a[i]);
-            put_b_across(local_index, i, bb[i]);
-        }
+        if fetches_a(local_index) { put_a(line0, step, block); }
+        if fetches_b(local_index) { put_b(line0, step, block); }
         workgroupBarrier();
     }
     let copy = product / p.segments * p.slices + slice;

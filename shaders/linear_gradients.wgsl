@@ -10,13 +10,13 @@
 @group(0) @binding(9) var<storage, read> partial: array<Value>;      // (R, slices, m + n)
 
 const WORKGROUP_SIZE = 64u;
+fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }
+
 #ifdef VEC4
 const WIDTH = 4u; // elements of a Value
 #else
 const WIDTH = 1u;
 #endif
-
-fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }
 
 // grad_b alone, in slices.
 @compute @workgroup_size(WORKGROUP_SIZE)

@@ -10,9 +10,9 @@ struct Params {
     b_stride: u32,
     has_bias: u32,
     relu: u32,
-    accumulate: u32, // add to the output; for subgroups of 8, bits: 1 into grad_w (or y, grad_x), 2 into grad_b
+    accumulate: u32, // add to the output, bits: 1 into grad_w (or y, grad_x), 2 into grad_b
     slices: u32,     // backward weight and bias: M is summed in this many slices
-    w_at: u32,       // backward weight of software8: offsets in the output of grad_w
+    w_at: u32,       // backward weight and slices: offsets in the output of grad_w
     b_at: u32,       //   and of grad_b
     k_from: u32,     // forward: the sum is over these steps of K; a longer one is a sum of several
     k_to: u32,

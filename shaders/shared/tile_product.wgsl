@@ -1,8 +1,9 @@
 // A product of matrices, C (rows, cols) = A (rows, depth) B (depth, cols), in tiles of workgroup memory. A workgroup
-// computes TILE x TILE results in slices of DEPTH steps. Of each operand an invocation fetches LOADS vec4 of the next
-// slice, computes its products of the present one, and puts them into the tiles between two barriers. It has
-// 4 SIDE x 4 SIDE results: for four of A's lines and four of B's it reads a vec4 of each. TILE64 and TILE128 have
-// SIDE = 2, so that a read serves sixteen multiply-adds instead of eight.
+// computes TILE x TILE results in slices of DEPTH steps. An invocation fetches a block of four lines and four steps of
+// one operand's next slice, adds its products of the present one, and puts the block into the tile between two
+// barriers: whole vec4 only, as invocations that write components of the same one would race. It has 4 SIDE x 4 SIDE
+// results: for four of A's lines and four of B's it reads a vec4 of each. TILE64 and TILE128 have SIDE = 2, so that a
+// read serves sixteen multiply-adds instead of eight.
 #ifdef TILE128
 const TILE = 128u;
 const SIDE = 2u;
@@ -22,49 +23,49 @@ const WORKGROUP_SIZE = 64u;
 #endif
 #endif
 const QUADS = TILE / 4u;
-const LOADS = QUADS * DEPTH / WORKGROUP_SIZE;
+// Of a slice of an operand, four lines by four steps; the first invocations fetch those of A, the next those of B.
+const BLOCKS = QUADS * DEPTH / 4u;
 // Invocations along a side of C. The four lines that one computes at a time are neighbours, its SIDE sets of four are
 // far apart, so that neighbouring invocations read neighbouring vec4.
 const ACROSS = QUADS / SIDE;
-// vec4 of a step in a tile: with one of padding, operands that are transposed spread over the banks.
+// vec4 of a step in a tile: with one of padding, the blocks of neighbours are in different banks.
 const ROW = QUADS + 1u;
 
 var<workgroup> a_tile: array<vec4<f32>, DEPTH * ROW>; // (DEPTH, lines of A)
 var<workgroup> b_tile: array<vec4<f32>, DEPTH * ROW>; // (DEPTH, lines of B)
 
-alias Fetched = array<vec4<f32>, LOADS>;
+alias Block = array<vec4<f32>, 4>;
 alias Lines = array<vec4<f32>, SIDE>;
 alias Sums = array<array<vec4<f32>, SIDE>, 4u * SIDE>; // (lines of A, fours of B)
 
-// Operands that are contiguous along the depth: the line of the tile that the i-th fetched vec4 belongs to, and the
-// first of its four steps.
-fn line_along(local_index: u32, i: u32) -> u32 { return (i * WORKGROUP_SIZE + local_index) / (DEPTH / 4u); }
+fn fetches_a(local_index: u32) -> bool { return local_index < BLOCKS; }
 
-fn step_along(local_index: u32, i: u32) -> u32 { return (i * WORKGROUP_SIZE + local_index) % (DEPTH / 4u) * 4u; }
+fn fetches_b(local_index: u32) -> bool { return local_index >= BLOCKS && local_index < 2u * BLOCKS; }
 
-// Those that are contiguous along the lines: the first of four lines, and their step.
-fn line_across(local_index: u32, i: u32) -> u32 { return (i * WORKGROUP_SIZE + local_index) % QUADS * 4u; }
+// The first line and the first step of an invocation's block. Operands that are contiguous along the depth are fetched
+// as four lines of four steps, with neighbours along the depth.
+fn line_along(local_index: u32) -> u32 { return local_index % BLOCKS / (DEPTH / 4u) * 4u; }
 
-fn step_across(local_index: u32, i: u32) -> u32 { return (i * WORKGROUP_SIZE + local_index) / QUADS; }
+fn step_along(local_index: u32) -> u32 { return local_index % (DEPTH / 4u) * 4u; }
 
-fn put_a_along(local_index: u32, i: u32, v: vec4<f32>) {
-    let place = line_along(local_index, i);
-    let first = step_along(local_index, i) * ROW + place / 4u;
-    for (var j = 0u; j < 4u; j++) { a_tile[first + j * ROW][place % 4u] = v[j]; }
+// Those that are contiguous along the lines as four steps of four lines, with neighbours along the lines.
+fn line_across(local_index: u32) -> u32 { return local_index % QUADS * 4u; }
+
+fn step_across(local_index: u32) -> u32 { return local_index % BLOCKS / QUADS * 4u; }
+
+// Four steps of four lines.
+fn transposed(block: Block) -> Block {
+    let m = transpose(mat4x4(block[0], block[1], block[2], block[3]));
+    return Block(m[0], m[1], m[2], m[3]);
 }
 
-fn put_b_along(local_index: u32, i: u32, v: vec4<f32>) {
-    let place = line_along(local_index, i);
-    let first = step_along(local_index, i) * ROW + place / 4u;
-    for (var j = 0u; j < 4u; j++) { b_tile[first + j * ROW][place % 4u] = v[j]; }
+// Puts a block of four steps whose first line and step these are.
+fn put_a(line0: u32, step: u32, block: Block) {
+    for (var j = 0u; j < 4u; j++) { a_tile[(step + j) * ROW + line0 / 4u] = block[j]; }
 }
 
-fn put_a_across(local_index: u32, i: u32, v: vec4<f32>) {
-    a_tile[step_across(local_index, i) * ROW + line_across(local_index, i) / 4u] = v;
-}
-
-fn put_b_across(local_index: u32, i: u32, v: vec4<f32>) {
-    b_tile[step_across(local_index, i) * ROW + line_across(local_index, i) / 4u] = v;
+fn put_b(line0: u32, step: u32, block: Block) {
+    for (var j = 0u; j < 4u; j++) { b_tile[(step + j) * ROW + line0 / 4u] = block[j]; }
 }
 
 // Adds the products of the slice in the tiles.

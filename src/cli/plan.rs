@@ -31,7 +31,7 @@ pub struct Args {
     /// Number of classes, instead of the dataset's
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(2..=100_000))]
     classes: Option<u64>,
-    /// With the kernels of any GPU, where this adapter has its own
+    /// With the kernels of any GPU, where this adapter has its own; limits of memory are still this adapter's
     #[arg(long)]
     portable: bool,
     #[command(flatten)]

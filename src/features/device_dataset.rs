@@ -54,9 +54,11 @@ impl Dims {
     /// # Errors
     /// `Limit` if they need more memory than the adapter has.
     pub(crate) fn of_training(data: &Dataset, is_fixed: bool, extra: usize, binding: u64) -> Result<Dims> {
-        let Features { lengths, instances, .. } = &data.features;
+        let Features { lengths, instances, width, .. } = &data.features;
         let longest = lengths.iter().max().filter(|_| !is_fixed && extra == 0);
-        let instances = longest.map_or(*instances, |longest| *longest as usize);
+        // Clips whose values are no multiple of four are not packed.
+        let packed = |at_least: &u32| (*at_least as usize..*instances).find(|n| (n * width).is_multiple_of(4));
+        let instances = longest.and_then(packed).unwrap_or(*instances);
         let dims = Dims { strong: data.strong.is_some(), ..Dims::cut(&data.features, instances, data.classes.len()) };
         dims.fitted(binding).with_room(extra, binding)
     }

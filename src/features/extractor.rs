@@ -116,7 +116,7 @@ impl Extractor {
         self.full.plan.buffer(self.full.features).0
     }
 
-    /// Processes at most [`Extractor::batch`] excerpts, zero-padded to the same length.
+    /// Processes at most [`Extractor::batch`] excerpts, each zero-padded to the length of its plan.
     ///
     /// # Errors
     /// `Gpu` if the device fails, or returns values that are not finite (damaged weights).
@@ -133,7 +133,8 @@ impl Extractor {
         }
         let mut smaller = self.smaller.lock().expect("nothing panics while it is held");
         let mut extracts: Vec<(usize, Extract)> = vec![];
-        for (samples, members) in by_length {
+        // The longest first: their plan, if it is the full one, writes all rows of the features that are wanted.
+        for (samples, members) in by_length.into_iter().rev() {
             let some: Vec<&[f32]> = members.iter().map(|&i| excerpts[i]).collect();
             let stage = self.stage(&mut smaller, some.len(), samples)?;
             stage.run(&self.gpu, &some)?;
@@ -176,9 +177,13 @@ impl Extractor {
         let stage = match smaller.iter().position(|stage| [stage.batch, stage.samples] == sizes) {
             Some(known) => smaller.remove(known),
             None => {
-                // The memory of the least recently used one is free for the next.
-                let extra = (smaller.len() + 1).saturating_sub(SMALLER);
-                smaller.drain(..extra);
+                // The memory of the least recently used ones is free for the next: together they take at most twice
+                // that of the full one.
+                let size = |stage: &Stage| stage.batch * stage.samples;
+                let room = 2 * size(&self.full) - sizes[0] * sizes[1];
+                while smaller.len() >= SMALLER || smaller.iter().map(size).sum::<usize>() > room {
+                    smaller.remove(0);
+                }
                 let Extractor { gpu, kind, options, weights, .. } = self;
                 Stage::new(gpu, *kind, *options, weights, sizes)?
             }
@@ -253,5 +258,36 @@ impl Stage {
         gpu.write(&self.input, 0, &samples)?;
         let mut pace = self.pace.lock().expect("nothing panics while it is held");
         pace.replay(gpu, &[&self.plan.recording], 1, 1, &mut |_| Ok(()), &mut |_| true).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::front_ends::kind::SpectrogramFrames;
+    use crate::nn::front_ends::spectrum::Scale;
+    use crate::nn::front_ends::vggish::Width;
+
+    #[test]
+    fn features_that_stay_are_those_that_are_read_whatever_the_lengths_in_a_batch() {
+        let gpu = Gpu::open(None).unwrap();
+        let options = Options {
+            width: Width::Full,
+            scale: Scale::Magnitude,
+            last_relu: true,
+            spectrogram: SpectrogramFrames::None,
+        };
+        let extractor = Extractor::new(&gpu, FeatureKind::LogMel, options, None, 160_000).unwrap();
+        let sound = |samples: usize| -> Vec<f32> { (0..samples).map(|i| (i as f32 * samples as f32).sin()).collect() };
+        let short = [30_000, 50_000].map(sound);
+        let long: Vec<Vec<f32>> = (0..extractor.batch() - 2).map(|i| sound(150_000 + i)).collect();
+        let all: Vec<&[f32]> = short.iter().chain(&long).map(Vec::as_slice).collect();
+        let read = extractor.extract(&all, true).unwrap();
+        extractor.extract(&all, false).unwrap();
+        let stayed = gpu.read::<f32>(extractor.features()).unwrap();
+        let each = extractor.instances() * extractor.instance_len();
+        for (extract, stayed) in read.iter().zip(stayed.chunks_exact(each)) {
+            assert!(extract.features == stayed, "{} instances", extract.instances);
+        }
     }
 }

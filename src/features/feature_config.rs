@@ -16,7 +16,7 @@ use crate::nn::front_ends::vggish::Width;
 
 /// Number of the way in which sound becomes features. It increases with each change of decoding, resampling or
 /// computing that changes features, so that cached ones are made anew.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Everything that determines the features of a file. Stored beside them, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Mixtures of isolated notes, as training data with full labels and true times.
 //!
-//! A mixture has one to four instruments. Each plays a few notes of one source, at random times, pitches and levels,
+//! A mixture has up to four instruments. Each plays a few notes of one source, at random times, pitches and levels,
 //! through an equaliser and at times a room; the mixture gets another room, equaliser, noise and distortion at times.
 //! One in 25 has none: it is noise that swells and fades, in which nothing is to be heard.
 //! [`recipe`] draws all of it, [`render`] makes the sound. A mixture is a function of the notes, its seed, epoch and

@@ -129,7 +129,8 @@ pub struct Row {
 const EXCERPT: f64 = 10.0;
 /// Five patches, so that each is analysed twice, in different contexts: embeddings of single patches.
 const HOP: f64 = 4.8;
-/// The patches of a clip, so that each is analysed once: networks that see a clip as a whole are as good with it.
+/// The patches of a clip, so that each is analysed once: half of the work, and `cnn-att`, which sees a clip as a whole,
+/// is as good with it.
 const WHOLE: f64 = 9.6;
 const LOG_MEL_FORMAT: AudioFormat = AudioFormat { sr: log_mel::SR, level: Level::Peak, whole: false };
 /// Seconds from one frame of a log-mel spectrogram to the next.

@@ -314,6 +314,8 @@ fn cases() -> Vec<Case> {
         case("48 channels", 1, [2, 5], 1, [48, 48]),
         case("deep keys", 1, [5, 33], 2, [17, 1]),
         case("deep values", 1, [5, 9], 2, [1, 23]),
+        case("deepest values", 1, [9, 5], 1, [1, 64]),
+        case("deep values, ragged keys", 1, [11, 5], 1, [12, 36]),
         far_apart("large logits", [5, 9], [3, 2], 30.0),
         far_apart("large logits, deep", [5, 9], [12, 9], 8.0),
         case("6 x 65, 1 channel", 1, [6, 65], 2, [1, 1]),

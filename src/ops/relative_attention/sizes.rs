@@ -101,9 +101,10 @@ impl Dims {
         let (lanes, parts) = (self.lanes(variant), self.parts());
         let [key, value] = [self.key, self.value].map(|n| n.div_ceil(4 * parts) * parts);
         let memory = if lanes * parts > 64 { MEMORY } else { SMALL_MEMORY };
-        // Beside the ring: keys, values and terms of a tile, the parts' sums, and at most as many rows' sums.
+        // Beside the ring: keys, values and terms of a tile, the parts' sums, and at most as many rows' sums, which the
+        // forward kernel has for each part.
         let of_sums = if parts > 1 { lanes * parts } else { 0 };
-        let of_position = key + value + (parts + of_sums).div_ceil(2) + lanes / 4;
+        let of_position = key + value + (parts + of_sums).div_ceil(2) + lanes * parts / 4;
         let most = ((memory - lanes * key) / of_position).min(MAX_TILE);
         // Blocks of about the same number of rows.
         let rows = self.height.div_ceil(self.height.div_ceil(most));
