@@ -4,7 +4,9 @@
 //   backward   g = grad_y f'; grad_beta = sum g; grad_gamma = sum g xhat; grad_x = gamma rstd (g - (grad_beta + xhat
 //   grad_gamma) / n); 0 in padding
 //
-// An invocation owns one Value (one or four columns) of a slice of rows. Slices are reduced in a fixed order.
+// Sums are made of slices of rows, one Value (one or four columns) of a slice by an invocation. The kernel that needs
+// the whole sums reduces the slices first, every workgroup those of its columns, in a fixed order; with ALONE every
+// invocation, without a barrier.
 #import value
 #import place
 #import grid
@@ -24,6 +26,8 @@ struct Params {
     f: u32,          // F in Values
     slice_rows: u32, // rows of a slice
     slices: u32,     // slices that cover all rows
+    columns: u32,    // Values of a row that a workgroup of an element-wise kernel works on: 4, 8 or 16
+    lane_rows: u32,  // rows that an invocation of it works on
     // From one replica to the next, in Values and in lengths. 0 for a tensor that all replicas share.
     x_stride: u32,
     lengths_stride: u32,
@@ -33,7 +37,8 @@ struct Params {
     threshold: u32,  // of dropout; 0: none
     scale: f32,      // 1 / (1 - p)
     stream: u32,
-    accumulate: u32, // add to grad_x
+    input_wanted: u32, // grad_x is computed,
+    accumulate: u32,   //   and added to what is there
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -49,13 +54,12 @@ struct Params {
 @group(0) @binding(10) var<storage, read_write> grad_x: array<Value>;        // (R, B, T, F)
 // of gamma and beta, (F) each
 @group(0) @binding(11) var<storage, read_write> grad_affine: array<Value>;
-@group(0) @binding(13) var<storage, read_write> saved_moments: array<Value>; // (R, 3, F): mean, rstd, 1 / n
-@group(0) @binding(14) var<storage, read_write> partial: array<Value>;       // (R, slices, 2, F)
-@group(0) @binding(15) var<storage, read_write> counts: array<f32>;          // (R, slices): valid rows
-@group(0) @binding(16) var<storage, read_write> sums: array<Value>;          // (R, 2, F): sum g, sum g xhat
+// of each replica: mean, rstd, 1 / n, gamma rstd, (F) each; and of each slice mean and squared deviations, (F) each, and
+// its number of rows
+@group(0) @binding(13) var<storage, read_write> moments: array<Value>;
+@group(0) @binding(14) var<storage, read_write> partial: array<Value>;       // (R, slices, 2, F): sum g, sum g xhat
 
 const WORKGROUP_SIZE = 64u;
-const LANES = 8u; // invocations that reduce the slices of one Value
 
 // End of the slice that starts at row `first`.
 fn slice_end(first: u32) -> u32 { return min(first + p.slice_rows, p.rows); }
@@ -64,6 +68,37 @@ fn slice_end(first: u32) -> u32 { return min(first + p.slice_rows, p.rows); }
 fn clip_ends(replica: u32, row: u32) -> vec2<u32> {
     let b = row / p.t;
     return vec2(b * p.t + min(lengths[replica * p.lengths_stride + b] * p.each, p.t), (b + 1u) * p.t);
+}
+
+#ifdef VEC4
+fn first_of(v: Value) -> f32 { return v.x; }
+#else
+fn first_of(v: Value) -> f32 { return v; }
+#endif
+
+// Where the moments of a replica begin, and those of a slice of it.
+fn moments_of(replica: u32) -> u32 { return replica * (4u * p.f + p.slices * (2u * p.f + 1u)); }
+
+fn slice_moments_of(replica: u32, slice: u32) -> u32 {
+    return moments_of(replica) + 4u * p.f + slice * (2u * p.f + 1u);
+}
+
+// What an invocation of an element-wise kernel works on: a column, and neighbouring rows.
+struct Part {
+    column: u32,
+    row: u32,
+    end: u32,
+    lane: u32,  // among the invocations of its workgroup with the same column,
+    lanes: u32, //   of which there are so many
+}
+
+fn part_of(group: u32, local_index: u32) -> Part {
+    let across = (p.f + p.columns - 1u) / p.columns;
+    let lanes = WORKGROUP_SIZE / p.columns;
+    let lane = local_index / p.columns;
+    let row = (group / across * lanes + lane) * p.lane_rows;
+    let column = group % across * p.columns + local_index % p.columns;
+    return Part(column, row, min(row + p.lane_rows, p.rows), lane, lanes);
 }
 
 // Count, mean and sum of squared deviations of some rows.
@@ -83,7 +118,7 @@ fn join(a: Moments, b: Moments) -> Moments {
 
 // Mean and squared deviations of each slice in one pass, shifted by the slice's first valid row so that nothing
 // cancels.
-@compute @workgroup_size(64)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn batch_norm_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                              @builtin(local_invocation_index) local_index: u32) {
     let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
@@ -109,82 +144,89 @@ fn batch_norm_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
         row = ends.y;
     }
     let shift = sum / max(n, 1.0);
-    let at = (id.z * p.slices + slice) * 2u * p.f + c;
-    partial[at] = pivot + shift;
+    let at = slice_moments_of(id.z, slice);
+    moments[at + c] = pivot + shift;
     let deviation = square - sum * shift;
-    partial[at + p.f] = keep_nan(deviation, max(deviation, Value(0.0)));
-    if c == 0u { counts[id.z * p.slices + slice] = n; }
+    moments[at + p.f + c] = keep_nan(deviation, max(deviation, Value(0.0)));
+    if c == 0u { moments[at + 2u * p.f] = Value(n); }
 }
 
-var<workgroup> lane_moments: array<Moments, 8>;
-
-// Reduces the slices; one workgroup per Value.
-@compute @workgroup_size(8)
-fn batch_norm_forward_moments(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                              @builtin(local_invocation_index) lane: u32) {
-    let c = group_index(id, count);
-    if c >= p.f { return; }
-    var m = Moments(0.0, Value(0.0), Value(0.0));
-    for (var s = lane; s < p.slices; s += LANES) {
-        let slice = id.z * p.slices + s;
-        let at = slice * 2u * p.f + c;
-        m = join(m, Moments(counts[slice], partial[at], partial[at + p.f]));
-    }
-    lane_moments[lane] = m;
-    workgroupBarrier();
-    if lane > 0u { return; }
-    for (var l = 1u; l < min(LANES, p.slices); l++) { m = join(m, lane_moments[l]); }
-    let inverse_n = 1.0 / max(m.n, 1.0);
-    let at = id.z * 3u * p.f + c;
-    saved_moments[at] = m.mean;
-    saved_moments[at + p.f] = 1.0 / sqrt(m.square * inverse_n + p.eps);
-    saved_moments[at + 2u * p.f] = Value(inverse_n);
-    if m.n > 0.0 {
-        let mean_at = at_place(p.mean, id.z, c);
-        let var_at = at_place(p.variance, id.z, c);
-        running[mean_at] = (1.0 - p.momentum) * running[mean_at] + p.momentum * m.mean;
-        running[var_at] = (1.0 - p.momentum) * running[var_at] + p.momentum * m.square / max(m.n - 1.0, 1.0);
-    }
-}
-
-// Writes y for Value and slice `i`.
-fn normalise(replica: u32, i: u32, mean: Value, scale: Value, shift: Value, now: vec4<u32>) {
-    var row = i / p.f * p.slice_rows;
-    let end = slice_end(row);
-    while row < end {
-        let ends = min(clip_ends(replica, row), vec2(end));
+// Writes y for the rows of an invocation.
+fn normalise(replica: u32, part: Part, mean: Value, scale: Value, shift: Value, now: vec4<u32>) {
+    var row = part.row;
+    while row < part.end {
+        let ends = min(clip_ends(replica, row), vec2(part.end));
         for (; row < ends.x; row++) {
-            let at = row * p.f + i % p.f;
+            let at = row * p.f + part.column;
             var v = (x[replica * p.x_stride + at] - mean) * scale + shift;
             if p.relu == 1u { v = keep_nan(v, max(v, Value(0.0))); }
             if p.threshold > 0u { v *= dropout_factor(at, p.stream, now, p.threshold, p.scale); }
             y[replica * p.rows * p.f + at] = v;
         }
-        for (; row < ends.y; row++) { y[(replica * p.rows + row) * p.f + i % p.f] = Value(0.0); }
+        for (; row < ends.y; row++) { y[(replica * p.rows + row) * p.f + part.column] = Value(0.0); }
     }
 }
 
-@compute @workgroup_size(64)
+// Of every `step`-th slice from `first` on.
+fn joined(replica: u32, column: u32, first: u32, step: u32) -> Moments {
+    var m = Moments(0.0, Value(0.0), Value(0.0));
+    for (var s = first; s < p.slices; s += step) {
+        let at = slice_moments_of(replica, s);
+        m = join(m, Moments(first_of(moments[at + 2u * p.f]), moments[at + column], moments[at + p.f + column]));
+    }
+    return m;
+}
+
+#ifndef ALONE
+var<workgroup> lane_moments: array<Moments, WORKGROUP_SIZE>;
+#endif
+
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn batch_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                       @builtin(local_invocation_index) local_index: u32) {
-    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
-    if i >= p.slices * p.f { return; }
-    let c = i % p.f;
-    let at = id.z * 3u * p.f + c;
-    let scale = gamma[at_place(p.gamma, id.z, c)] * saved_moments[at + p.f];
-    normalise(id.z, i, saved_moments[at], scale, beta[at_place(p.beta, id.z, c)], clock[id.z]);
+    let part = part_of(group_index(id, count), local_index);
+    let c = part.column;
+#ifdef ALONE
+    if c >= p.f { return; }
+    let m = joined(id.z, c, 0u, 1u);
+#else
+    if c < p.f { lane_moments[local_index] = joined(id.z, c, part.lane, part.lanes); }
+    workgroupBarrier();
+    if c >= p.f { return; }
+    var m = lane_moments[local_index % p.columns];
+    for (var lane = 1u; lane < min(part.lanes, p.slices); lane++) {
+        m = join(m, lane_moments[lane * p.columns + local_index % p.columns]);
+    }
+#endif
+    let inverse_n = 1.0 / max(m.n, 1.0);
+    let rstd = 1.0 / sqrt(m.square * inverse_n + p.eps);
+    let scale = gamma[at_place(p.gamma, id.z, c)] * rstd;
+    if part.row == 0u {
+        let at = moments_of(id.z) + c;
+        moments[at] = m.mean;
+        moments[at + p.f] = rstd;
+        moments[at + 2u * p.f] = Value(inverse_n);
+        moments[at + 3u * p.f] = scale;
+        if m.n > 0.0 {
+            let mean_at = at_place(p.mean, id.z, c);
+            let var_at = at_place(p.variance, id.z, c);
+            running[mean_at] = (1.0 - p.momentum) * running[mean_at] + p.momentum * m.mean;
+            running[var_at] = (1.0 - p.momentum) * running[var_at] + p.momentum * m.square / max(m.n - 1.0, 1.0);
+        }
+    }
+    normalise(id.z, part, m.mean, scale, beta[at_place(p.beta, id.z, c)], clock[id.z]);
 }
 
 // As above with the running statistics.
-@compute @workgroup_size(64)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn batch_norm_forward_eval(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                            @builtin(local_invocation_index) local_index: u32) {
-    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
-    if i >= p.slices * p.f { return; }
-    let c = i % p.f;
+    let part = part_of(group_index(id, count), local_index);
+    let c = part.column;
+    if c >= p.f { return; }
     let rstd = 1.0 / sqrt(running[at_place(p.variance, id.z, c)] + p.eps);
     let scale = gamma[at_place(p.gamma, id.z, c)] * rstd;
-    normalise(id.z, i, running[at_place(p.mean, id.z, c)], scale, beta[at_place(p.beta, id.z, c)], vec4(0u));
+    normalise(id.z, part, running[at_place(p.mean, id.z, c)], scale, beta[at_place(p.beta, id.z, c)], vec4(0u));
 }
 
 // The gradient before ReLU and dropout. Where y > 0 a value was neither clipped nor dropped.
@@ -195,14 +237,14 @@ fn before_relu(at: u32) -> Value {
 }
 
 // Sum of g and of g xhat of each slice.
-@compute @workgroup_size(64)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn batch_norm_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                               @builtin(local_invocation_index) local_index: u32) {
     let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.slices * p.f { return; }
     let c = i % p.f;
     let slice = i / p.f;
-    let mean = saved_moments[id.z * 3u * p.f + c];
+    let mean = moments[moments_of(id.z) + c];
     var row = slice * p.slice_rows;
     let end = slice_end(row);
     var sum = Value(0.0);
@@ -219,62 +261,69 @@ fn batch_norm_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
     }
     let at = (id.z * p.slices + slice) * 2u * p.f + c;
     partial[at] = sum;
-    partial[at + p.f] = sum_x * saved_moments[(id.z * 3u + 1u) * p.f + c];
+    partial[at + p.f] = sum_x * moments[moments_of(id.z) + p.f + c];
 }
 
-var<workgroup> lane_sum: array<Value, 8>;
-var<workgroup> lane_sum_x: array<Value, 8>;
+// Sums over rows.
+struct Sums {
+    g: Value,
+    g_xhat: Value,
+}
 
-// Reduces the slices; one workgroup per Value.
-@compute @workgroup_size(8)
-fn batch_norm_backward_sums(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                            @builtin(local_invocation_index) lane: u32) {
-    let c = group_index(id, count);
+fn summed(replica: u32, column: u32, first: u32, step: u32) -> Sums {
+    var sums = Sums(Value(0.0), Value(0.0));
+    for (var s = first; s < p.slices; s += step) {
+        let at = (replica * p.slices + s) * 2u * p.f + column;
+        sums.g += partial[at];
+        sums.g_xhat += partial[at + p.f];
+    }
+    return sums;
+}
+
+#ifndef ALONE
+var<workgroup> lane_sums: array<Sums, WORKGROUP_SIZE>;
+#endif
+
+fn add_gradient(place: Place, replica: u32, column: u32, sum: Value) {
+    let at = at_place(place, replica, column);
+    if place.accumulate == 1u { grad_affine[at] += sum; } else { grad_affine[at] = sum; }
+}
+
+// The gradients of gamma and beta, and of x where it is wanted; else one workgroup per columns is enough.
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn batch_norm_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                       @builtin(local_invocation_index) local_index: u32) {
+    let part = part_of(group_index(id, count), local_index);
+    let c = part.column;
+#ifdef ALONE
     if c >= p.f { return; }
-    var sum = Value(0.0);
-    var sum_x = Value(0.0);
-    for (var s = lane; s < p.slices; s += LANES) {
-        let at = (id.z * p.slices + s) * 2u * p.f + c;
-        sum += partial[at];
-        sum_x += partial[at + p.f];
-    }
-    lane_sum[lane] = sum;
-    lane_sum_x[lane] = sum_x;
+    let sums = summed(id.z, c, 0u, 1u);
+#else
+    if c < p.f { lane_sums[local_index] = summed(id.z, c, part.lane, part.lanes); }
     workgroupBarrier();
-    if lane > 0u { return; }
-    for (var l = 1u; l < min(LANES, p.slices); l++) {
-        sum += lane_sum[l];
-        sum_x += lane_sum_x[l];
+    if c >= p.f { return; }
+    var sums = lane_sums[local_index % p.columns];
+    for (var lane = 1u; lane < min(part.lanes, p.slices); lane++) {
+        let other = lane_sums[lane * p.columns + local_index % p.columns];
+        sums.g += other.g;
+        sums.g_xhat += other.g_xhat;
     }
-    sums[id.z * 2u * p.f + c] = sum;
-    sums[(id.z * 2u + 1u) * p.f + c] = sum_x;
-    let gamma_at = at_place(p.gamma, id.z, c);
-    let beta_at = at_place(p.beta, id.z, c);
-    if p.beta.wanted == 1u {
-        if p.beta.accumulate == 1u { grad_affine[beta_at] += sum; } else { grad_affine[beta_at] = sum; }
+#endif
+    if part.row == 0u {
+        if p.beta.wanted == 1u { add_gradient(p.beta, id.z, c, sums.g); }
+        if p.gamma.wanted == 1u { add_gradient(p.gamma, id.z, c, sums.g_xhat); }
     }
-    if p.gamma.wanted == 1u {
-        if p.gamma.accumulate == 1u { grad_affine[gamma_at] += sum_x; } else { grad_affine[gamma_at] = sum_x; }
-    }
-}
-
-@compute @workgroup_size(64)
-fn batch_norm_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                             @builtin(local_invocation_index) local_index: u32) {
-    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
-    if i >= p.slices * p.f { return; }
-    let c = i % p.f;
-    let moments = id.z * 3u * p.f + c;
-    let mean = saved_moments[moments];
-    let rstd = saved_moments[moments + p.f];
-    let inverse_n = saved_moments[moments + 2u * p.f];
-    let scale = gamma[at_place(p.gamma, id.z, c)] * rstd;
-    let offset = sums[id.z * 2u * p.f + c] * inverse_n;
-    let slope = sums[(id.z * 2u + 1u) * p.f + c] * inverse_n * rstd;
-    var row = i / p.f * p.slice_rows;
-    let end = slice_end(row);
-    while row < end {
-        let ends = min(clip_ends(id.z, row), vec2(end));
+    if p.input_wanted == 0u { return; }
+    let at_moments = moments_of(id.z) + c;
+    let mean = moments[at_moments];
+    let rstd = moments[at_moments + p.f];
+    let inverse_n = moments[at_moments + 2u * p.f];
+    let scale = moments[at_moments + 3u * p.f];
+    let offset = sums.g * inverse_n;
+    let slope = sums.g_xhat * inverse_n * rstd;
+    var row = part.row;
+    while row < part.end {
+        let ends = min(clip_ends(id.z, row), vec2(part.end));
         for (; row < ends.x; row++) {
             let at = row * p.f + c;
             let to = id.z * p.rows * p.f + at;

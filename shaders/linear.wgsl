@@ -18,7 +18,7 @@
 @group(0) @binding(4) var<storage, read_write> y: array<Value>;       // (R, M, S, N)
 @group(0) @binding(5) var<storage, read> grad_y: array<Value>;        // (R, M, S, N)
 @group(0) @binding(6) var<storage, read_write> grad_x: array<Value>;  // (R, M, S, K)
-// grad_w (N, S, K) every w_stride, and grad_b (N) every b_stride; or (R, slices, N S K + N) of both
+// grad_w (N, S, K) every grad_stride, and grad_b (N) every b_stride; or (R, slices, N S K + N) of both
 @group(0) @binding(7) var<storage, read_write> grad_w: array<Value>;
 @group(0) @binding(8) var<storage, read> saved_y: array<Value>;       // (R, M, S, N)
 
@@ -92,7 +92,9 @@ fn finish_y(at: u32, sum: Value) {
     y[at] = v;
 }
 
-fn finish_grad_x(at: u32, sum: Value) { if p.accumulate == 1u { grad_x[at] += sum; } else { grad_x[at] = sum; } }
+fn finish_grad_x(at: u32, sum: Value) {
+    if (p.accumulate & 4u) != 0u { grad_x[at] += sum; } else { grad_x[at] = sum; }
+}
 
 fn finish_grad_w(at: u32, sum: Value, accumulate: u32) {
     if accumulate != 0u { grad_w[at] += sum; } else { grad_w[at] = sum; }
@@ -157,14 +159,12 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
     }
 }
 
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                         @builtin(local_invocation_index) local_index: u32) {
+// A tile of grad_x.
+fn input_tile(product: u32, tile: u32, local_index: u32) {
     let tiles = (p.k + TILE - 1u) / TILE;
-    let group = group_index(id, count);
-    let row0 = group / tiles * TILE;
-    let col0 = group % tiles * TILE;
-    let w0 = id.z / p.segments * p.w_stride;
+    let row0 = tile / tiles * TILE;
+    let col0 = tile % tiles * TILE;
+    let w0 = product / p.segments * p.w_stride;
     var sums: Sums;
     var block: Block;
     for (var d = 0u; ; d += DEPTH) {
@@ -174,12 +174,13 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
                 if fetches_a(local_index) {
                     let m = row0 + line_along(local_index) + j;
                     let n = d + step_along(local_index);
-                    if m < p.m && n < p.n { block[j] = four_of_g(row_of(id.z, m) * p.columns + p.first + n, p.n - n); }
+                    let at = row_of(product, m) * p.columns + p.first + n;
+                    if m < p.m && n < p.n { block[j] = four_of_g(at, p.n - n); }
                 }
                 if fetches_b(local_index) {
                     let c = col0 + line_across(local_index);
                     let n = d + step_across(local_index) + j;
-                    if c < p.k && n < p.n { block[j] = four_of_w(weights_of(w0, id.z, n) + c, p.k - c); }
+                    if c < p.k && n < p.n { block[j] = four_of_w(weights_of(w0, product, n) + c, p.k - c); }
                 }
             }
         }
@@ -195,7 +196,7 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
         if c >= p.k { continue; }
         for (var i = 0u; i < 4u * SIDE; i++) {
             let r = row0 + result_row(local_index, i);
-            if r < p.m { store_grad_x(row_of(id.z, r) * p.k + c, p.k - c, sums[i][h]); }
+            if r < p.m { store_grad_x(row_of(product, r) * p.k + c, p.k - c, sums[i][h]); }
         }
     }
 }
@@ -203,16 +204,12 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
 // The rows of grad_y and x that belong to a slice of M.
 fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }
 
-// Several slices are summed by linear_backward_slices. The workgroups of the first columns also sum grad_b.
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                          @builtin(local_invocation_index) local_index: u32) {
+// A tile of grad_w, or of a slice of it: several are summed by linear_backward_slices. Those of the first columns also
+// sum grad_b.
+fn weight_tile(product: u32, slice: u32, tile: u32, local_index: u32) {
     let tiles = (p.k + TILE - 1u) / TILE;
-    let group = group_index(id, count);
-    let product = id.z / p.slices;
-    let slice = id.z % p.slices;
-    let row0 = group / tiles * TILE;
-    let col0 = group % tiles * TILE;
+    let row0 = tile / tiles * TILE;
+    let col0 = tile % tiles * TILE;
     let start = slice_start(slice);
     let end = slice_start(slice + 1u);
     let with_bias = p.has_bias == 1u && col0 == 0u;
@@ -250,7 +247,7 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
         if r >= p.n { continue; }
         for (var h = 0u; h < SIDE; h++) {
             let c = col0 + result_col(local_index, h);
-            let at = weights_of(p.w_at + copy * p.w_stride, product, r) + c;
+            let at = weights_of(p.w_at + copy * p.grad_stride, product, r) + c;
             if c < p.k { store_grad_w(at, p.k - c, sums[i][h], p.accumulate & 1u); }
         }
     }
@@ -259,5 +256,33 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
         let r = row0 + result_row(local_index, 4u * h);
         let at = p.b_at + copy * p.b_stride + r;
         if r < p.n { store_grad_w(at, p.n - r, bias[h], p.accumulate & 2u); }
+    }
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                         @builtin(local_invocation_index) local_index: u32) {
+    input_tile(id.z, group_index(id, count), local_index);
+}
+
+fn weight_tiles() -> u32 { return (p.n + TILE - 1u) / TILE * ((p.k + TILE - 1u) / TILE); }
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                          @builtin(local_invocation_index) local_index: u32) {
+    let group = group_index(id, count);
+    weight_tile(id.z, group / weight_tiles(), group % weight_tiles(), local_index);
+}
+
+// Both: the tiles of all slices of grad_w, then those of grad_x.
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn linear_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                   @builtin(local_invocation_index) local_index: u32) {
+    let group = group_index(id, count);
+    let first = weight_tiles() * p.slices;
+    if group < first {
+        weight_tile(id.z, group / weight_tiles(), group % weight_tiles(), local_index);
+    } else {
+        input_tile(id.z, group - first, local_index);
     }
 }

@@ -49,7 +49,7 @@ fn linear_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     var sum = Value(0.0);
     for (var s = 0u; s < p.slices; s++) { sum += partial[(id.z * p.slices + s) * len + i]; }
     if i < p.m {
-        finish((p.w_at + id.z * p.w_stride) / WIDTH + i, sum, p.accumulate & 1u);
+        finish((p.w_at + id.z * p.grad_stride) / WIDTH + i, sum, p.accumulate & 1u);
     } else {
         finish((p.b_at + id.z * p.b_stride) / WIDTH + i - p.m, sum, p.accumulate & 2u);
     }

@@ -6,11 +6,12 @@ struct Params {
     first: u32,      // the first of the n outputs of w (or the part of it that is bound),
     columns: u32,    //   among so many in a row of y
     segments: u32,   // S
-    w_stride: u32,   // elements from one replica's weights to the next
-    b_stride: u32,
+    w_stride: u32,   // elements from one replica's weights to the next,
+    grad_stride: u32, //   and from their gradients,
+    b_stride: u32,   //   and from its biases, or their gradients
     has_bias: u32,
     relu: u32,
-    accumulate: u32, // add to the output, bits: 1 into grad_w (or y, grad_x), 2 into grad_b
+    accumulate: u32, // add to the output, bits: 1 into grad_w (or y), 2 into grad_b, 4 into grad_x
     slices: u32,     // backward weight and bias: M is summed in this many slices
     w_at: u32,       // backward weight and slices: offsets in the output of grad_w
     b_at: u32,       //   and of grad_b

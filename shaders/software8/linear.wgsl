@@ -26,7 +26,7 @@ const WIDTH = 4u;
 @group(0) @binding(4) var<storage, read_write> y: array<Value>;      // (R, M, S, N)
 @group(0) @binding(5) var grad_y: texture_2d<f32>;                       // (R, M, S, N)
 @group(0) @binding(6) var<storage, read_write> grad_x: array<Value>; // (R, M, S, K)
-// (N, S, K) every w_stride; and grad_b (N) every b_stride
+// (N, S, K) every grad_stride; and grad_b (N) every b_stride
 @group(0) @binding(7) var<storage, read_write> grad_w: array<Value>;
 
 #ifdef RAGGED
@@ -59,7 +59,7 @@ fn store_y(i: u32, v: Value) {
 }
 
 fn store_grad_x(i: u32, v: Value) {
-    if p.accumulate == 1u { grad_x[i] += v; } else { grad_x[i] = v; }
+    if (p.accumulate & 4u) == 4u { grad_x[i] += v; } else { grad_x[i] = v; }
 }
 
 fn store_grad_w(i: u32, v: Value) {
@@ -283,7 +283,7 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
 #endif
     }
     if col >= p.k { return; }
-    let at = (p.w_at + replica * p.w_stride + segment * p.k + col) / WIDTH;
+    let at = (p.w_at + replica * p.grad_stride + segment * p.k + col) / WIDTH;
     put_rows_grad_w(at, row, p.k - col, t0);
     put_rows_grad_w(at, row + 1u, p.k - col, t1);
     put_rows_grad_w(at, row + 2u, p.k - col, t2);

@@ -16,26 +16,33 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
+use crate::gpu::{Grid, Launch, Recorder, Shader, Target, View, params, shader};
 use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("batch_norm.wgsl", "shared/place.wgsl");
-static VEC4: Shader = SHADER.with(&["VEC4"]);
+const SHADER: Shader = shader!("batch_norm.wgsl", "shared/place.wgsl");
+/// By whether invocations reduce slices alone, and whether rows are multiples of 4.
+static SHADERS: [[Shader; 2]; 2] =
+    [[SHADER, SHADER.with(&["VEC4"])], [SHADER.with(&["ALONE"]), SHADER.with(&["ALONE", "VEC4"])]];
 
 params! {
     struct Params {
         gamma: Place, beta: Place, mean: Place, variance: Place,
-        rows: u32, t: u32, each: u32, f: u32, slice_rows: u32, slices: u32, x_stride: u32, lengths_stride: u32,
-        eps: f32, momentum: f32, relu: u32, threshold: u32, scale: f32, stream: u32, accumulate: u32,
+        rows: u32, t: u32, each: u32, f: u32, slice_rows: u32, slices: u32, columns: u32, lane_rows: u32,
+        x_stride: u32, lengths_stride: u32, eps: f32, momentum: f32, relu: u32, threshold: u32, scale: f32, stream: u32,
+        input_wanted: u32, accumulate: u32,
     }
 }
 
 /// Reductions split the rows into slices of at least this many rows, at most `MAX_SLICES` slices.
 const SLICE: usize = 32;
 const MAX_SLICES: usize = 1024;
-/// Rows that an invocation of an element-wise kernel works on, so that it loads its column's moments once for all of
-/// them.
-const ROWS: usize = 16;
+/// As few as that where each invocation reduces them alone, but enough for so many invocations.
+const FEW_SLICES: usize = 8;
+const INVOCATIONS: usize = 512;
+/// Invocations of a workgroup.
+const WORKGROUP: usize = 64;
+/// Least number of rows that an invocation of an element-wise kernel works on, for each slice that it reduces.
+const LANE_ROWS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNorm {
@@ -121,22 +128,37 @@ fn infer(op: &'static str, x: &[Spec]) -> Result<Spec> {
     Ok(x[0].clone())
 }
 
-/// The kernel variant for F and its vector width.
-fn kernels(f: usize) -> (&'static Shader, usize) {
-    variants::by_row(f, &SHADER, &VEC4)
+/// How the rows of F columns are reduced.
+struct Slices {
+    /// Whether each invocation reduces all slices alone.
+    alone: bool,
+    /// Of a slice.
+    rows: usize,
 }
 
-/// Rows of a reduction's slice.
-fn reduction_rows(rows: usize) -> usize {
-    SLICE.max(rows.div_ceil(MAX_SLICES))
+impl Slices {
+    fn of(io: &Io, target: Target) -> Slices {
+        let (rows, f) = (io.x(0).shape.rows(), io.x(0).shape.last());
+        let alone = variants::avoids_barriers(target);
+        let most = if alone { FEW_SLICES.max(INVOCATIONS * variants::row_width(f) / f) } else { MAX_SLICES };
+        Slices { alone, rows: SLICE.max(rows.div_ceil(most)) }
+    }
+
+    fn shader(&self, f: usize) -> &'static Shader {
+        &SHADERS[usize::from(self.alone)][usize::from(variants::row_width(f) == 4)]
+    }
 }
 
 impl BatchNorm {
-    /// Parameters of a kernel that splits the rows into slices of `slice_rows`, without dropout.
-    fn params(&self, io: &Io, slice_rows: usize) -> Params {
+    /// Parameters of all kernels, without dropout.
+    fn params(&self, io: &Io, slice: &Slices) -> Params {
         let [b, t, each, f] = dims(&io.x(0).shape);
         let t = t * each;
-        let (_, width) = kernels(f);
+        let width = variants::row_width(f);
+        let slices = (b * t).div_ceil(slice.rows);
+        let columns = (f / width).next_power_of_two().clamp(4, 16);
+        // About as much work as the reduction before it.
+        let lane_rows = if slice.alone { 4 * slices } else { slices / (WORKGROUP / columns) };
         let place = |x: &Bound| Place::new(0, x.stride / width);
         Params {
             gamma: place(io.x(2)),
@@ -147,8 +169,10 @@ impl BatchNorm {
             t: t as u32,
             each: each as u32,
             f: (f / width) as u32,
-            slice_rows: slice_rows as u32,
-            slices: (b * t).div_ceil(slice_rows) as u32,
+            slice_rows: slice.rows as u32,
+            slices: slices as u32,
+            columns: columns as u32,
+            lane_rows: LANE_ROWS.max(lane_rows) as u32,
             x_stride: (io.x(0).stride / width) as u32,
             lengths_stride: io.x(1).stride as u32,
             eps: self.eps as f32,
@@ -157,6 +181,7 @@ impl BatchNorm {
             threshold: 0,
             scale: 1.0,
             stream: 0,
+            input_wanted: 0,
             accumulate: 0,
         }
     }
@@ -165,7 +190,7 @@ impl BatchNorm {
     fn running(io: &Io, mean: View, var: View, p: Params) -> Result<(View, Params)> {
         let reason = "running statistics must come from Graph::statistic".into();
         let all = mean.cover(var).ok_or(Error::Binding { kernel: "batch_norm".into(), reason })?;
-        let (_, width) = kernels(io.x(0).shape.last());
+        let width = variants::row_width(io.x(0).shape.last());
         let place = |view: View, x: &Bound| Place::new((view.offset - all.offset) / width, x.stride / width);
         Ok((all, Params { mean: place(mean, io.x(4)), variance: place(var, io.x(5)), ..p }))
     }
@@ -191,23 +216,25 @@ fn valid_rows(x: &Array<f64>, lengths: &Array<f64>) -> Vec<usize> {
 }
 
 impl Train {
-    fn params(&self, io: &Io, slice_rows: usize) -> Params {
+    fn params(&self, io: &Io, slices: &Slices) -> Params {
         let (threshold, scale) = dropout_threshold(self.config.relu_dropout.unwrap_or(0.0));
-        Params { threshold, scale, stream: self.stream, ..self.config.params(io, slice_rows) }
+        Params { threshold, scale, stream: self.stream, ..self.config.params(io, slices) }
     }
 }
 
-/// An invocation per Value and slice, which loops over the slice's rows, with a dropout draw for each.
+/// An invocation per Value and slice, which loops over the slice's rows, and as often again to find their clips.
 fn per_slice(p: Params, replicas: usize) -> Launch {
-    let draws = if p.threshold > 0 { PHILOX_ROUNDS } else { 0 };
-    // As many iterations again to find the rows' clips.
-    let rounds = p.slice_rows as usize * (2 + draws);
-    Grid::items(p.slices as usize * p.f as usize, 64, replicas).iterations(rounds)
+    Grid::items((p.slices * p.f) as usize, WORKGROUP, replicas).iterations(2 * p.slice_rows as usize)
 }
 
-/// A workgroup per Value, which joins its slices.
-fn per_value(p: Params, replicas: usize) -> Launch {
-    Grid::folded(p.f as usize, replicas).iterations(p.slices as usize / 8 + 9)
+/// A workgroup per `columns` Values of so many rows, which joins their slices and then loops over the rows, with a
+/// dropout draw for each.
+fn per_part(p: Params, rows: usize, replicas: usize) -> Launch {
+    let lanes = WORKGROUP / p.columns as usize;
+    let draws = if p.threshold > 0 { PHILOX_ROUNDS } else { 0 };
+    let rounds = p.slices as usize + lanes + p.lane_rows as usize * (2 + draws);
+    let groups = rows.div_ceil(lanes * p.lane_rows as usize) * p.f.div_ceil(p.columns) as usize;
+    Grid::folded(groups, replicas).iterations(rounds)
 }
 
 impl Op for Train {
@@ -218,72 +245,71 @@ impl Op for Train {
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
         let y = infer(self.name(), x)?;
         let (rows, f) = (y.shape.rows(), y.shape.last());
-        let slices = rows.div_ceil(reduction_rows(rows));
-        let partial = Spec::f32([slices, 2, f]);
-        let counts = Spec::f32([slices]);
-        let sums = Spec::f32([2, f]);
+        // As many as there can be.
+        let slices = rows.div_ceil(SLICE).min(MAX_SLICES);
+        let width = variants::row_width(f);
         Ok(Outputs {
             y: vec![y, x[4].clone(), x[5].clone()],
-            saved: vec![Spec::f32([3, f])],
-            scratch: vec![partial, counts, sums, Spec::f32([4])],
+            saved: vec![Spec::f32([4 * f + slices * (2 * f + width)])],
+            scratch: vec![Spec::f32([slices, 2, f]), Spec::f32([4])],
             in_place: vec![(1, 4), (2, 5)],
             ..Default::default()
         })
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let (shader, _) = kernels(io.x(0).shape.last());
-        let (x, lengths, moments) = (io.x(0).view, io.x(1).view, io.saved(0).view);
-        let (partial, counts) = (io.scratch(0).view, io.scratch(1).view);
-        let p = self.params(io, reduction_rows(io.x(0).shape.rows()));
-        let bindings = [("x", x), ("lengths", lengths), ("partial", partial), ("counts", counts)];
-        r.dispatch(shader, "batch_norm_forward_slices", &bindings, p, per_slice(p, io.replicas));
-        let (running, p) = BatchNorm::running(io, io.y(1).view, io.y(2).view, p)?;
-        let bindings = [("partial", partial), ("counts", counts), ("saved_moments", moments), ("running", running)];
-        r.dispatch(shader, "batch_norm_forward_moments", &bindings, p, per_value(p, io.replicas));
+        let slices = Slices::of(io, r.target);
+        let shader = slices.shader(io.x(0).shape.last());
+        let [x, lengths, moments] = [("x", io.x(0).view), ("lengths", io.x(1).view), ("moments", io.saved(0).view)];
+        let (running, p) = BatchNorm::running(io, io.y(1).view, io.y(2).view, self.params(io, &slices))?;
+        r.dispatch(shader, "batch_norm_forward_slices", &[x, lengths, moments], p, per_slice(p, io.replicas));
         let bindings = [
-            ("x", x),
-            ("lengths", lengths),
-            ("saved_moments", moments),
+            x,
+            lengths,
+            moments,
+            ("running", running),
             ("gamma", io.x(2).view),
             ("beta", io.x(3).view),
             ("clock", io.x(6).view),
             ("y", io.y(0).view),
         ];
-        let p = self.params(io, ROWS);
-        r.dispatch(shader, "batch_norm_forward", &bindings, p, per_slice(p, io.replicas));
+        r.dispatch(shader, "batch_norm_forward", &bindings, p, per_part(p, p.rows as usize, io.replicas));
         Ok(())
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let f = io.x(0).shape.last();
-        let (shader, width) = kernels(f);
+        let width = variants::row_width(f);
+        let slices = Slices::of(io, r.target);
+        let shader = slices.shader(f);
         let dy = io.dy(0).expect("running statistics have no gradient, so y has one");
-        let (partial, sums) = (io.scratch(0).view, io.scratch(2).view);
         let inputs = [
             ("x", io.x(0).view),
             ("lengths", io.x(1).view),
-            ("saved_moments", io.saved(0).view),
+            ("moments", io.saved(0).view),
             ("y", io.y(0).view),
             ("grad_y", dy),
+            ("partial", io.scratch(0).view),
         ];
-        let p = self.params(io, reduction_rows(io.x(0).shape.rows()));
-        let bindings = [&inputs[..], &[("partial", partial)]].concat();
-        r.dispatch(shader, "batch_norm_backward_slices", &bindings, p, per_slice(p, io.replicas));
+        let p = self.params(io, &slices);
+        r.dispatch(shader, "batch_norm_backward_slices", &inputs, p, per_slice(p, io.replicas));
 
         let op = "batch_norm with gamma and beta that are not parameters";
-        let (gradients, [gamma, beta]) = affine::gradients(io, width, op)?;
-        let p = Params { gamma, beta, ..p };
-        // Without trained ones only the sums are needed.
-        let gradients = gradients.unwrap_or(io.scratch(3).view);
-        let bindings = [("partial", partial), ("sums", sums), ("grad_affine", gradients)];
-        r.dispatch(shader, "batch_norm_backward_sums", &bindings, p, per_value(p, io.replicas));
-
-        if let Some(dx) = io.dx(0) {
-            let p = Params { accumulate: dx.accumulate.into(), ..self.params(io, ROWS) };
-            let bindings = [&inputs[..], &[("gamma", io.x(2).view), ("sums", sums), ("grad_x", dx.view)]].concat();
-            r.dispatch(shader, "batch_norm_backward_input", &bindings, p, per_slice(p, io.replicas));
-        }
+        let (affine, [gamma, beta]) = affine::gradients(io, width, op)?;
+        let dx = io.dx(0);
+        let p = Params {
+            gamma,
+            beta,
+            input_wanted: dx.is_some().into(),
+            accumulate: dx.is_some_and(|dx| dx.accumulate).into(),
+            threshold: 0,
+            ..p
+        };
+        let unwanted = io.scratch(1).view;
+        let gradients = [("grad_x", dx.map_or(unwanted, |dx| dx.view)), ("grad_affine", affine.unwrap_or(unwanted))];
+        let rows = if dx.is_some() { p.rows as usize } else { 1 };
+        let bindings = [&inputs[..], &gradients].concat();
+        r.dispatch(shader, "batch_norm_backward", &bindings, p, per_part(p, rows, io.replicas));
         Ok(())
     }
 
@@ -330,9 +356,9 @@ impl Op for Eval {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let (shader, _) = kernels(io.x(0).shape.last());
-        let p = self.config.params(io, ROWS);
-        let (running, p) = BatchNorm::running(io, io.x(4).view, io.x(5).view, p)?;
+        let slices = Slices::of(io, r.target);
+        let shader = slices.shader(io.x(0).shape.last());
+        let (running, p) = BatchNorm::running(io, io.x(4).view, io.x(5).view, self.config.params(io, &slices))?;
         let bindings = [
             ("x", io.x(0).view),
             ("lengths", io.x(1).view),
@@ -341,7 +367,7 @@ impl Op for Eval {
             ("running", running),
             ("y", io.y(0).view),
         ];
-        r.dispatch(shader, "batch_norm_forward_eval", &bindings, p, per_slice(p, io.replicas));
+        r.dispatch(shader, "batch_norm_forward_eval", &bindings, p, per_part(p, p.rows as usize, io.replicas));
         Ok(())
     }
 
@@ -426,6 +452,6 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "batch_norm",
     about: "batch norm of valid instances, ReLU and dropout",
-    shaders: &[&SHADER, &VEC4],
+    shaders: &[&SHADERS[0][0], &SHADERS[0][1], &SHADERS[1][0], &SHADERS[1][1]],
     cases,
 };

@@ -98,6 +98,12 @@ pub(super) fn by_row_texels(target: Target, n: usize, shaders: &'static [Shader;
     by_row(n, scalar, if has_subgroup8(target) { texels } else { vec4 })
 }
 
+/// Whether a reduction is better repeated by every invocation than shared by a workgroup: where a workgroup's
+/// invocations are the lanes of a CPU, what is live at a barrier goes through memory.
+pub(super) fn avoids_barriers(target: Target) -> bool {
+    target.kind == AdapterKind::Software
+}
+
 /// Invocations that work on a frame of the Fourier transform: where a subgroup is 8 lanes of a CPU, a barrier between
 /// several of them costs more than it gains.
 pub(super) fn fourier_lanes(target: Target) -> u32 {

@@ -5,8 +5,8 @@ use std::ops::Range;
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, View, params, shader};
-use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
+use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, Target, View, params, shader};
+use crate::graph::{Bound, Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use crate::ops::arena::{ALIGN, PART};
 use crate::ops::relu_gradient::relu_gradient;
 use crate::ops::variants;
@@ -31,10 +31,15 @@ pub(super) static RAGGED8: Shader = SUBGROUP8.with(&["RAGGED"]);
 params! {
     struct Params {
         m: u32, n: u32, k: u32, first: u32, columns: u32, segments: u32,
-        w_stride: u32, b_stride: u32,
+        w_stride: u32, grad_stride: u32, b_stride: u32,
         has_bias: u32, relu: u32, accumulate: u32, slices: u32, w_at: u32, b_at: u32, k_from: u32, k_to: u32,
     }
 }
+
+/// Bits of `accumulate`.
+const ADD_TO_W: u32 = 1;
+const ADD_TO_B: u32 = 2;
+const ADD_TO_X: u32 = 4;
 
 /// Rows and columns of the results that a subgroup of 8 computes (see the shaders).
 const TILE8: usize = 32;
@@ -137,6 +142,32 @@ impl Dims {
         }
     }
 
+    /// Of the kernel of the gradient of x.
+    fn input_variant(&self, target: Target) -> Product {
+        variants::product(target, [self.n, self.k], [self.m, self.k], self.segments)
+    }
+
+    /// Of the kernel of the gradient of w.
+    fn weight_variant(&self, target: Target) -> Product {
+        match variants::product(target, [self.n, self.k], [self.n, self.k], self.segments * self.slices()) {
+            // Its sums over M are not sliced.
+            Product::Subgroup8 { aligned } if self.m.div_ceil(4) > MAX_ITERATIONS => {
+                Product::Tile(Tile { side: 32, vec4: aligned })
+            }
+            variant => variant,
+        }
+    }
+
+    /// Whether one dispatch computes the gradients of x and of w, if that is wanted.
+    fn in_one_dispatch(&self, target: Target, dw: Option<&Sink>) -> bool {
+        let variant = self.weight_variant(target);
+        dw.is_some()
+            && matches!(variant, Product::Tile(_))
+            && variant == self.input_variant(target)
+            && self.terms().nth(1).is_none()
+            && self.parts(self.slices()).nth(1).is_none()
+    }
+
     /// Working memory of [`parameter_gradients`].
     pub fn gradient_scratch(&self) -> [Spec; 2] {
         let slices = self.slices();
@@ -156,6 +187,7 @@ impl Dims {
             columns: self.n as u32,
             segments: self.segments as u32,
             w_stride: 0,
+            grad_stride: 0,
             b_stride: 0,
             has_bias: 0,
             relu: 0,
@@ -177,13 +209,18 @@ fn shader(variant: Product) -> &'static Shader {
     }
 }
 
-/// A workgroup per tile of a (rows, cols) result with sums of `depth` terms.
-fn tiles([rows, cols, depth]: [usize; 3], z: usize, variant: Product) -> Launch {
-    let (side, rounds) = match variant {
-        Product::Tile(Tile { side, .. }) => (side, tile_product_rounds(depth)),
-        Product::Subgroup8 { .. } => (TILE8, depth.div_ceil(4)),
+/// A workgroup per tile of each copy of (rows, cols) results with sums of `depth` terms.
+fn tiles<const N: usize>(results: [[usize; 4]; N], z: usize, variant: Product) -> Launch {
+    let side = match variant {
+        Product::Tile(Tile { side, .. }) => side,
+        Product::Subgroup8 { .. } => TILE8,
     };
-    Grid::folded(rows.div_ceil(side) * cols.div_ceil(side), z).iterations(rounds)
+    let rounds = |[.., depth]: [usize; 4]| match variant {
+        Product::Tile(_) => tile_product_rounds(depth),
+        Product::Subgroup8 { .. } => depth.div_ceil(4),
+    };
+    let groups = results.iter().map(|[copies, rows, cols, _]| copies * rows.div_ceil(side) * cols.div_ceil(side)).sum();
+    Grid::folded(groups, z).iterations(results.map(rounds).into_iter().max().unwrap_or(0))
 }
 
 /// Rounds of a kernel of `shared/tile_product.wgsl`, of the smallest slices: for 8 terms one to fetch them, 8 to
@@ -248,7 +285,7 @@ impl Op for Linear {
                     k_to: to as u32,
                     ..d.params()
                 };
-                let launch = tiles([d.m, n, to - from], io.replicas * d.segments, variant);
+                let launch = tiles([[1, d.m, n, to - from]], io.replicas * d.segments, variant);
                 r.dispatch(shader(variant), "linear_forward", &bindings, p, launch);
             }
         }
@@ -258,7 +295,7 @@ impl Op for Linear {
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = Dims::of(io, self);
         let dy = io.dy(0).expect("backward runs only with a gradient");
-        let variant = variants::product(r.target, [d.n, d.k], [d.m, d.k], d.segments);
+        let variant = d.input_variant(r.target);
         // Kernels of tiles look at y themselves.
         let g = match (self.relu, variant) {
             (true, Product::Subgroup8 { .. }) => {
@@ -268,31 +305,32 @@ impl Op for Linear {
             }
             (relu, _) => Gradient { dy, y: relu.then_some(io.y(0).view) },
         };
-        if let Some(dx) = io.dx(0) {
+        let mut input = io.dx(0).map(|dx| Input { w: io.x(1), dx });
+        if let Some(Input { w, dx }) = input.take_if(|_| !d.in_one_dispatch(r.target, io.dx(1))) {
             // A sum over the outputs, to which every part adds. If it is added to an earlier contribution, it is
             // complete before.
             let joins = dx.accumulate && d.terms().nth(1).is_some();
             let into = if joins { io.scratch(3).view } else { dx.view };
             for part in d.terms() {
-                let [w, grad_x] = [("w", d.part_of(io.x(1).view, &part)), ("grad_x", into)];
+                let views = [("w", d.part_of(w.view, &part)), ("grad_x", into)];
                 let p = Params {
                     relu: g.y.is_some().into(),
                     n: part.len() as u32,
                     first: part.start as u32,
-                    w_stride: io.x(1).stride as u32,
-                    accumulate: (part.start > 0 || dx.accumulate && !joins).into(),
+                    w_stride: w.stride as u32,
+                    accumulate: if part.start > 0 || dx.accumulate && !joins { ADD_TO_X } else { 0 },
                     ..d.params()
                 };
-                let launch = tiles([d.m, d.k, part.len()], io.replicas * d.segments, variant);
-                r.dispatch(shader(variant), "linear_backward_input", &g.with(variant, [w, grad_x]), p, launch);
+                let launch = tiles([[1, d.m, d.k, part.len()]], io.replicas * d.segments, variant);
+                r.dispatch(shader(variant), "linear_backward_input", &g.with(variant, views), p, launch);
             }
             if joins {
-                let p = Params { accumulate: 1, w_stride: dx.stride as u32, ..d.params() };
+                let p = Params { accumulate: ADD_TO_W, grad_stride: dx.stride as u32, ..d.params() };
                 add_slices(r, into, dx.view, p, [d.rows() * d.k, 0], io.replicas);
             }
         }
         let partial = [io.scratch(0).view, io.scratch(1).view];
-        parameter_gradients(r, &d, io.replicas, (g, io.x(0).view), [io.dx(1), io.dx(2)], partial);
+        gradients(r, &d, io.replicas, (g, io.x(0).view), input, [io.dx(1), io.dx(2)], partial);
         Ok(())
     }
 
@@ -332,25 +370,38 @@ impl Gradient {
     }
 }
 
+/// The gradient of x, for a dispatch that computes it beside that of w.
+struct Input<'a> {
+    w: &'a Bound,
+    dx: &'a Sink,
+}
+
 /// Records dw = g^T x and db, the sum of g over its rows, of `g` (R, M, S, N) and `x` (R, M, S, K).
 /// `partial`: [`Dims::gradient_scratch`].
 pub(in crate::ops) fn parameter_gradients(
     r: &mut Recorder,
     d: &Dims,
     replicas: usize,
+    gx: (Gradient, View),
+    parameters: [Option<&Sink>; 2],
+    partial: [View; 2],
+) {
+    gradients(r, d, replicas, gx, None, parameters, partial);
+}
+
+/// As [`parameter_gradients`], with that of x if it is in the same dispatch.
+fn gradients(
+    r: &mut Recorder,
+    d: &Dims,
+    replicas: usize,
     (g, x): (Gradient, View),
+    input: Option<Input>,
     [dw, mut db]: [Option<&Sink>; 2],
     [partial, partial_bias]: [View; 2],
 ) {
     let relu = u32::from(g.y.is_some());
     if let Some(dw) = dw {
-        let variant = match variants::product(r.target, [d.n, d.k], [d.n, d.k], d.segments * d.slices()) {
-            // Its sums over M are not sliced.
-            Product::Subgroup8 { aligned } if d.m.div_ceil(4) > MAX_ITERATIONS => {
-                Product::Tile(Tile { side: 32, vec4: aligned })
-            }
-            variant => variant,
-        };
+        let variant = d.weight_variant(r.target);
         let slices = if matches!(variant, Product::Tile(_)) { d.slices() } else { 1 };
         // Each segment has only a part of the rows. Weight and bias are in one arena, and bound as the range that
         // covers both; if that exceeds a binding, the bias is summed on its own.
@@ -365,31 +416,45 @@ pub(in crate::ops) fn parameter_gradients(
                 first: part.start as u32,
                 slices: slices as u32,
                 relu,
-                accumulate: dw.accumulate.into(),
-                w_stride: dw.stride as u32,
+                accumulate: if dw.accumulate { ADD_TO_W } else { 0 },
+                grad_stride: dw.stride as u32,
                 ..d.params()
             };
             let mut into = d.part_of(dw.view, &part);
             if let Some((all, db)) = &fused {
                 p.has_bias = 1;
                 p.b_stride = db.stride as u32;
-                p.accumulate |= u32::from(db.accumulate) << 1;
+                p.accumulate |= if db.accumulate { ADD_TO_B } else { 0 };
                 p.w_at = (dw.view.offset - all.offset + part.start * d.weights()) as u32;
                 p.b_at = (db.view.offset - all.offset + part.start) as u32;
                 into = *all;
             }
-            let launch = tiles([n, d.k, d.m.div_ceil(slices)], replicas * d.segments * slices, variant);
-            if slices == 1 {
-                let bindings = g.with(variant, [("x", x), ("grad_w", into)]);
-                r.dispatch(shader(variant), "linear_backward_weight", &bindings, p, launch);
-                continue;
-            }
             let biases = if fused.is_some() { n } else { 0 };
-            let stride = (weights + biases) as u32;
-            let sums = Params { accumulate: 0, w_stride: stride, b_stride: stride, w_at: 0, b_at: weights as u32, ..p };
-            let bindings = g.with(variant, [("x", x), ("grad_w", partial)]);
-            r.dispatch(shader(variant), "linear_backward_weight", &bindings, sums, launch);
-            add_slices(r, partial, into, p, [weights, biases], replicas);
+            let (to, sums) = match slices {
+                1 => (into, p),
+                _ => {
+                    let (stride, b_at) = ((weights + biases) as u32, weights as u32);
+                    (partial, Params { accumulate: 0, grad_stride: stride, b_stride: stride, w_at: 0, b_at, ..p })
+                }
+            };
+            let bindings = g.with(variant, [("x", x), ("grad_w", to)]);
+            let (of_w, z) = ([slices, n, d.k, d.m.div_ceil(slices)], replicas * d.segments);
+            match &input {
+                Some(Input { w, dx }) => {
+                    let add_to_x = if dx.accumulate { ADD_TO_X } else { 0 };
+                    let both = Params { w_stride: w.stride as u32, accumulate: sums.accumulate | add_to_x, ..sums };
+                    let bindings = [bindings, vec![("w", w.view), ("grad_x", dx.view)]].concat();
+                    let launch = tiles([of_w, [1, d.m, d.k, n]], z, variant);
+                    r.dispatch(shader(variant), "linear_backward", &bindings, both, launch);
+                }
+                None => {
+                    let launch = tiles([of_w], z, variant);
+                    r.dispatch(shader(variant), "linear_backward_weight", &bindings, sums, launch);
+                }
+            }
+            if slices > 1 {
+                add_slices(r, partial, into, p, [weights, biases], replicas);
+            }
         }
     }
     if let Some(db) = db {
@@ -399,7 +464,7 @@ pub(in crate::ops) fn parameter_gradients(
         let launch = Grid::items(n, 64, replicas * d.slices()).iterations(d.rows().div_ceil(d.slices()));
         let bindings = [("grad_y", g.dy), ("saved_y", g.y.unwrap_or(g.dy)), ("grad_w", partial_bias)];
         r.dispatch(&GRADIENTS[usize::from(vec4)], "linear_backward_bias", &bindings, p, launch);
-        let p = Params { accumulate: db.accumulate.into(), w_stride: db.stride as u32, ..p };
+        let p = Params { accumulate: db.accumulate.into(), grad_stride: db.stride as u32, ..p };
         add_slices(r, partial_bias, db.view, p, [d.n, 0], replicas);
     }
 }
