@@ -9,7 +9,7 @@
 // and of the backward pass:
 //   state   as above, gradients: of the final state, then of the initial one
 //   dg      (D, R, T, B, G, H), of W_hh h + b_hh; a direction every g_slice
-// packed_weights (R, D, G H (H + 1)): W_hh and then b_hh, W_hh transposed for the forward pass.
+// packed_weights (R, D, G H (H + 1)): W_hh and then b_hh, W_hh transposed for the forward pass. Both are packed then.
 #import grid
 #import cell
 

@@ -117,6 +117,11 @@ pub(crate) fn create_directories<T>(path: &Path, work: impl FnOnce() -> Result<T
     done
 }
 
+/// `wmic` in the user's cache directory: what can be made again.
+pub(crate) fn cache_folder() -> PathBuf {
+    dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("wmic")
+}
+
 /// Locks a directory until the result is dropped, or the process ends. `user`: what else may be using it, for the
 /// message. Only Unix can lock a directory; elsewhere, and on network file systems without locks, nothing is locked.
 ///

@@ -278,8 +278,3 @@ pub fn join(set: &AudioSet, npz: &Path, how: Clips, scale: &mut Option<FeatureSc
     data.warnings.extend(remark);
     Ok(data)
 }
-
-/// Cache of extracted features: `wmic` in the user's cache directory.
-pub(crate) fn cache_folder() -> PathBuf {
-    dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("wmic")
-}

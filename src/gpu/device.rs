@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::adapter::{Adapter, choose};
 use super::kernel::Kernels;
+use super::pipeline_cache::PipelineCache;
 use crate::core::error::{Error, OUT_OF_MEMORY, Result};
 
 /// Portable buffer size; adapters that support more are opened with their own limit.
@@ -37,7 +38,8 @@ impl Gpu {
             max_buffer_size: available.max_buffer_size,
             ..wgpu::Limits::default()
         };
-        let features = raw.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP);
+        let used = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
+        let features = raw.features() & used;
         let (device, queue) = pollster::block_on(raw.request_device(&wgpu::DeviceDescriptor {
             label: Some("wmic"),
             required_features: features,
@@ -59,7 +61,8 @@ impl Gpu {
             }
         });
         tracing::info!(name = adapter.name, backend = adapter.backend, driver = adapter.driver, "opened adapter");
-        Ok(Gpu { device, queue, adapter, kernels: Arc::default(), submissions: Arc::default(), fault })
+        let kernels = Arc::new(Kernels::new(PipelineCache::open(&device, &raw.get_info())));
+        Ok(Gpu { device, queue, adapter, kernels, submissions: Arc::default(), fault })
     }
 
     pub fn adapter(&self) -> &Adapter {

@@ -10,6 +10,7 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::pipeline_cache::PipelineCache;
 use super::preprocess::preprocess;
 use crate::core::error::{Error, Result};
 
@@ -164,8 +165,8 @@ impl Key {
 }
 
 /// Cache of compiled kernels.
-#[derive(Default)]
 pub(super) struct Kernels {
+    on_disk: Option<PipelineCache>,
     modules: Mutex<HashMap<Shader, Arc<Module>>>,
     kernels: Mutex<HashMap<Key, Arc<Kernel>>>,
 }
@@ -230,11 +231,16 @@ pub(super) fn reflect(module: &naga::Module, info: &naga::valid::ModuleInfo) -> 
 }
 
 impl Kernels {
+    pub(super) fn new(on_disk: Option<PipelineCache>) -> Kernels {
+        Kernels { on_disk, modules: Mutex::default(), kernels: Mutex::default() }
+    }
+
     /// The kernels of these keys. Missing ones are compiled, on all cores.
     pub(super) fn get(&self, device: &wgpu::Device, keys: &[Key]) -> Result<Vec<Arc<Kernel>>> {
         compile(&self.modules, keys.iter().map(|key| key.shader), |shader| Module::new(device, shader))?;
         let modules = self.modules.lock().unwrap().clone();
-        compile(&self.kernels, keys.iter().cloned(), |key| Kernel::new(device, key, &modules[&key.shader]))?;
+        let on_disk = self.on_disk.as_ref().map(|cache| &cache.raw);
+        compile(&self.kernels, keys.iter().cloned(), |key| Kernel::new(device, key, &modules[&key.shader], on_disk))?;
         let kernels = self.kernels.lock().unwrap();
         Ok(keys.iter().map(|key| kernels[key].clone()).collect())
     }
@@ -260,7 +266,7 @@ impl Module {
 }
 
 impl Kernel {
-    fn new(device: &wgpu::Device, key: &Key, module: &Module) -> Result<Kernel> {
+    fn new(device: &wgpu::Device, key: &Key, module: &Module, cache: Option<&wgpu::PipelineCache>) -> Result<Kernel> {
         let Key { shader, entry, constants } = key;
         let fail = |reason: String| Error::Shader { file: shader.file.into(), reason };
         let bindings = module.bindings.get(*entry).ok_or_else(|| fail(format!("no entry point named {entry}")))?;
@@ -276,7 +282,7 @@ impl Kernel {
                 constants: &constants,
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache,
         });
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(fail(format!("{entry}: {error}")));

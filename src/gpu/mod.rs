@@ -6,6 +6,7 @@ mod device;
 mod dispatch;
 mod kernel;
 mod pace;
+mod pipeline_cache;
 mod preprocess;
 mod recording;
 mod spirv;

@@ -151,6 +151,14 @@ impl<'g> Builder<'g> {
         Some(Sink { view, stride, accumulate })
     }
 
+    fn is_read(&self, storage: Storage) -> bool {
+        self.kept.contains(&storage) || self.is_input(storage)
+    }
+
+    fn is_input(&self, storage: Storage) -> bool {
+        self.graph.nodes.iter().any(|n| n.x.iter().any(|x| self.graph.tensors[x.0].1 == storage))
+    }
+
     pub fn forward(&mut self, r: &mut Recorder) -> Result<Vec<Io>> {
         let mut ios = Vec::with_capacity(self.graph.nodes.len());
         for node in &self.graph.nodes {
@@ -158,6 +166,7 @@ impl<'g> Builder<'g> {
                 replicas: self.replicas,
                 x: node.x.iter().map(|&t| self.bound(t)).collect(),
                 y: node.y.iter().map(|&t| self.bound(t)).collect(),
+                read: node.y.iter().map(|&t| self.is_read(self.graph.tensors[t.0].1)).collect(),
                 saved: node.saved.iter().map(|s| self.temporary(&*node.op, s)).collect(),
                 scratch: node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect(),
                 dy: vec![],
@@ -175,8 +184,7 @@ impl<'g> Builder<'g> {
     pub fn backward(&mut self, ios: Vec<Io>, seeds: &[(Tensor, &str)], r: &mut Recorder) -> Result<()> {
         for (t, name) in seeds {
             let storage = self.graph.tensors[t.0].1;
-            let consumed = self.graph.nodes.iter().any(|n| n.x.iter().any(|x| self.graph.tensors[x.0].1 == storage));
-            if consumed || self.gradients.contains_key(&storage) {
+            if self.is_input(storage) || self.gradients.contains_key(&storage) {
                 // Its gradient would be the caller's buffer and a sum of contributions at once.
                 return Err(Error::Usage(format!("{name} is the gradient of a tensor that has another one")));
             }

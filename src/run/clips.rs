@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::core::error::{Error, Result};
+use crate::core::files::cache_folder;
 use crate::data::{AudioSet, Dataset, Mixer, Notes, features_npz, has_class_map, has_features};
-use crate::features::audio_files::{ExtractionJob, cache_folder, join};
+use crate::features::audio_files::{ExtractionJob, join};
 use crate::features::feature_config::FeatureConfig;
 use crate::features::front_end::FrontEnd;
 use crate::gpu::Gpu;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use crate::audio::audio_files;
 use crate::core::error::{Error, Result};
+use crate::core::files::cache_folder;
 use crate::data::{Dataset, FeatureValues, Features, Tagged, load_features, read_tags, validation_split, word_vectors};
-use crate::features::audio_files::{AudioFiles, ExtractionJob, cache_folder};
+use crate::features::audio_files::{AudioFiles, ExtractionJob};
 use crate::features::feature_config::FeatureConfig;
 use crate::gpu::Gpu;
 use crate::nn::FeatureKind;

@@ -24,8 +24,8 @@ params! {
 
 params! {
     struct StatesParams {
-        len: u32, hidden: u32, directions: u32, direction: u32,
-        w_stride: u32, b_stride: u32, transposed: u32, accumulate: u32,
+        len: u32, hidden: u32, directions: u32,
+        w_stride: u32, b_stride: u32, w_reverse_stride: u32, b_reverse_stride: u32, plain_at: u32, accumulate: u32,
     }
 }
 
@@ -193,24 +193,35 @@ impl Recurrent {
         }
     }
 
-    pub fn pack(&self, r: &mut Recorder, io: &Io, d: &Dims, transposed: bool) {
-        for direction in 0..self.directions {
-            let (w, b) = (io.x(self.directions + direction), io.x(2 * self.directions + direction));
-            let p = StatesParams {
-                len: d.gates as u32,
-                hidden: d.h as u32,
-                directions: self.directions as u32,
-                direction: direction as u32,
-                w_stride: w.stride as u32,
-                b_stride: b.stride as u32,
-                transposed: transposed.into(),
-                accumulate: 0,
-            };
-            let bindings = [("w", w.view), ("b", b.view), ("packed_weights", io.scratch(0).view)];
-            let launch =
-                Grid::folded(d.gates.div_ceil(64) * (d.h + 1).div_ceil(COLUMNS), io.replicas).iterations(COLUMNS);
-            r.dispatch(&STATES, "recurrent_pack", &bindings, p, launch);
-        }
+    /// Packs the parameters of all directions into the saved `packed`, for both passes.
+    pub fn pack(&self, r: &mut Recorder, io: &Io, d: &Dims, packed: View) {
+        let n = self.directions;
+        let [w, b, w_reverse, b_reverse] = [n, 2 * n, 2 * n - 1, 3 * n - 1].map(|i| io.x(i));
+        let p = StatesParams {
+            len: d.gates as u32,
+            hidden: d.h as u32,
+            directions: n as u32,
+            w_stride: w.stride as u32,
+            b_stride: b.stride as u32,
+            w_reverse_stride: w_reverse.stride as u32,
+            b_reverse_stride: b_reverse.stride as u32,
+            plain_at: if self.forward_only { 0 } else { self.packed_len(d, io.replicas) as u32 },
+            accumulate: 0,
+        };
+        let bindings = [
+            ("w", w.view),
+            ("b", b.view),
+            ("w_reverse", w_reverse.view),
+            ("b_reverse", b_reverse.view),
+            ("packed_weights", packed),
+        ];
+        let groups = d.gates.div_ceil(64) * (d.h + 1).div_ceil(COLUMNS);
+        r.dispatch(&STATES, "recurrent_pack", &bindings, p, Grid::folded(groups, io.replicas * n).iterations(COLUMNS));
+    }
+
+    /// Elements of the packed parameters of a pass.
+    pub fn packed_len(&self, d: &Dims, replicas: usize) -> usize {
+        (replicas * self.directions * d.gates * (d.h + 1)).next_multiple_of(ALIGN)
     }
 
     /// The part of the saved activations that holds tensor `i` of the state.

@@ -96,22 +96,19 @@ impl Op for Recurrent {
         y.extend(vec![state; self.cell.states()]);
         Ok(Outputs {
             y,
-            saved: vec![Spec::f32([saved.len])],
-            scratch: vec![
-                Spec::f32([n * d.gates * (d.h + 1)]),
-                Spec::f32([saved.back_len]),
-                partial,
-                partial_bias,
-                Spec::f32([4]),
+            saved: vec![
+                Spec::f32([saved.len]),
+                Spec::f32([self.packed_len(&d, 1) * if self.forward_only { 1 } else { 2 }]),
             ],
+            scratch: vec![Spec::f32([saved.back_len]), partial, partial_bias, Spec::f32([4])],
             ..Default::default()
         })
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = self.dims(io.x(0).shape.dims());
-        self.pack(r, io, &d, true);
-        let saved = io.saved(0).view;
+        let (saved, packed) = (io.saved(0).view, io.saved(1).view);
+        self.pack(r, io, &d, packed);
         for i in 0..self.cell.states() * usize::from(self.started) {
             let into = self.state_view(saved, &d, io.replicas, i);
             move_state(r, io.x(self.state_at() + i).view, into, false);
@@ -121,13 +118,13 @@ impl Op for Recurrent {
             ("lengths", lengths),
             ("x", io.x(0).view),
             ("x_reverse", io.x(self.directions - 1).view),
-            ("packed_weights", io.scratch(0).view),
+            ("packed_weights", packed),
             ("mask", if self.masked { io.x(self.lengths_at() + 1).view } else { io.x(0).view }),
             ("activations", saved),
             ("y", io.y(0).view),
         ];
         self.time_loop(r, io, &d, self.params(io, &d), false, &bindings);
-        for i in 0..self.cell.states() {
+        for i in (0..self.cell.states()).filter(|i| io.is_read(1 + i)) {
             move_state(r, self.state_view(saved, &d, io.replicas, i), io.y(1 + i).view, false);
         }
         Ok(())
@@ -141,17 +138,18 @@ impl Op for Recurrent {
         else {
             return Err(Error::NoGradient { op: "recurrent" });
         };
-        self.pack(r, io, &d, false);
-        let (saved, back) = (io.saved(0).view, io.scratch(1).view);
+        let (saved, packed, back) = (io.saved(0).view, io.saved(1).view, io.scratch(0).view);
+        let plain = self.packed_len(&d, io.replicas);
+        let packed = View { offset: packed.offset + plain, len: plain, ..packed };
         let mut has_state = 0;
         for (i, given) in (0..self.cell.states()).filter_map(|i| Some((i, io.dy(1 + i)?))) {
             has_state |= 1 << i;
             move_state(r, given, self.state_view(back, &d, io.replicas, i), false);
         }
-        let dx_reverse = if n == 2 { dx[1].view } else { io.scratch(4).view };
+        let dx_reverse = if n == 2 { dx[1].view } else { io.scratch(3).view };
         let bindings = [
             ("lengths", io.x(self.lengths_at()).view),
-            ("packed_weights", io.scratch(0).view),
+            ("packed_weights", packed),
             ("mask", if self.masked { io.x(self.lengths_at() + 1).view } else { saved }),
             ("saved_activations", saved),
             ("grad_y", io.dy(0).unwrap_or(saved)),
@@ -170,7 +168,7 @@ impl Op for Recurrent {
             let part = |saved: View, at: usize, len: usize| View { offset: saved.offset + at, len, ..saved };
             let dg = part(back, sections.h_at + i * sections.g_slice, rows * d.gates);
             let seen = part(saved, sections.masked_at + i * sections.h_slice, rows * d.h);
-            let partial = [io.scratch(2).view, io.scratch(3).view];
+            let partial = [io.scratch(1).view, io.scratch(2).view];
             let dg = linear::Gradient { dy: dg, y: None };
             parameter_gradients(r, &product, io.replicas, (dg, seen), [io.dx(n + i), io.dx(2 * n + i)], partial);
         }
