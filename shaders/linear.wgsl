@@ -204,7 +204,7 @@ fn input_tile(product: u32, tile: u32, local_index: u32) {
 // The rows of grad_y and x that belong to a slice of M.
 fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }
 
-// A tile of grad_w, or of a slice of it: several are summed by linear_backward_slices. Those of the first columns also
+// A tile of grad_w, or of a slice of it: several are summed later. Those of the first columns also
 // sum grad_b.
 fn weight_tile(product: u32, slice: u32, tile: u32, local_index: u32) {
     let tiles = (p.k + TILE - 1u) / TILE;

@@ -94,17 +94,38 @@ pub struct Dispatch {
     pub launch: Launch,
 }
 
+/// Slices whose sum is the gradient of one or two parameters, left for the end of the backward pass.
+#[derive(Clone, Debug)]
+pub struct SliceSum {
+    /// The op that they belong to.
+    pub op: &'static str,
+    pub replicas: usize,
+    pub slices: usize,
+    /// (R, slices, sum of `lens`).
+    pub slices_view: View,
+    /// Elements of each parameter; of a second one 0 if there is none.
+    pub lens: [usize; 2],
+    /// A range with the gradients of all replicas, and where they begin in it.
+    pub into: View,
+    pub at: [usize; 2],
+    /// Elements from one replica's gradients to the next.
+    pub stride: usize,
+    pub accumulate: [bool; 2],
+}
+
 /// Collects dispatches while ops describe themselves.
 #[derive(Debug)]
 pub struct Recorder {
     pub target: Target,
     pub op: &'static str,
     pub dispatches: Vec<Dispatch>,
+    /// Recorded after the dispatches of the pass.
+    pub slice_sums: Vec<SliceSum>,
 }
 
 impl Recorder {
     pub fn new(target: Target) -> Self {
-        Recorder { target, op: "", dispatches: Vec::new() }
+        Recorder { target, op: "", dispatches: vec![], slice_sums: vec![] }
     }
 
     pub fn dispatch<P: Params>(

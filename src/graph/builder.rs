@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::memory::{Lifetime, SlotInfo};
 use super::op::{Bound, Io, Op, Sink, Spec};
-use super::{Graph, Storage, StorageKind, Tensor};
+use super::{Graph, Storage, StorageKind, Tensor, slice_sums};
 use crate::core::error::{Error, Result};
 use crate::gpu::{Recorder, Slot, View};
 
@@ -151,6 +151,10 @@ impl<'g> Builder<'g> {
         Some(Sink { view, stride, accumulate })
     }
 
+    fn is_param(&self, t: Tensor) -> bool {
+        matches!(self.graph.storages[self.graph.tensors[t.0].1.0].kind, StorageKind::Param(_))
+    }
+
     fn is_read(&self, storage: Storage) -> bool {
         self.kept.contains(&storage) || self.is_input(storage)
     }
@@ -199,6 +203,13 @@ impl<'g> Builder<'g> {
                 continue;
             }
             io.dx = node.x.iter().map(|&t| self.sink(t, &mut contributed)).collect();
+            // What is added to a parameter's gradient must come after what is there.
+            let adds = node
+                .x
+                .iter()
+                .zip(&io.dx)
+                .any(|(&x, dx)| self.is_param(x) && dx.as_ref().is_some_and(|dx| dx.accumulate));
+            slice_sums::record_waiting(r, adds);
             if io.dx.iter().any(Option::is_some) {
                 // Backward has its own working memory: that of forward may be reused already.
                 io.scratch = node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect();
@@ -206,6 +217,7 @@ impl<'g> Builder<'g> {
                 node.op.backward(&io, r)?;
             }
         }
+        slice_sums::record_waiting(r, true);
         let unreached = self.graph.storages.iter().enumerate().find_map(|(i, s)| match s.kind {
             StorageKind::Param(p) if s.wants_gradient && !contributed.contains(&Storage(i)) => Some(p),
             _ => None,

@@ -6,6 +6,7 @@ mod op;
 mod params;
 mod plan;
 mod reference;
+pub mod slice_sums;
 
 pub use op::{Bound, Cost, Dtype, Io, Op, Outputs, Sink, Spec};
 pub use params::{Init, Layout, Param};

@@ -35,6 +35,23 @@ pub(super) struct Tile {
     pub vec4: bool,
 }
 
+/// A shader of `shared/tile_product.wgsl` by the side of its tiles, 32, 64 and 128, and whether rows are multiples of 4.
+pub(super) type Tiles = [[Shader; 2]; 3];
+
+pub(super) const fn tiles(base: Shader) -> Tiles {
+    [
+        [base, base.with(&["VEC4"])],
+        [base.with(&["TILE64"]), base.with(&["TILE64", "VEC4"])],
+        [base.with(&["TILE128"]), base.with(&["TILE128", "VEC4"])],
+    ]
+}
+
+impl Tile {
+    pub fn shader(self, tiles: &'static Tiles) -> &'static Shader {
+        &tiles[self.side.ilog2() as usize - 5][usize::from(self.vec4)]
+    }
+}
+
 /// For rows of `lens`, and a result of (rows, columns) in so many copies, replicas not counted.
 pub(super) fn product(target: Target, lens: [usize; 2], result: [usize; 2], copies: usize) -> Product {
     let tile = tile(target, lens, result, copies);

@@ -6,15 +6,10 @@ use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use crate::ops::linear::tile_product_rounds;
 use crate::ops::relu_gradient::relu_gradient;
-use crate::ops::variants::{self, Convolution, Filter};
+use crate::ops::variants::{self, Convolution, Filter, Tiles};
 
-const TILE32: Shader = shader!("conv2d.wgsl", "shared/conv2d.wgsl", "shared/conv2d_strided.wgsl");
-/// By the side of a tile, 32, 64 and 128, and whether channels are multiples of 4.
-pub(super) static TILES: [[Shader; 2]; 3] = [
-    [TILE32, TILE32.with(&["VEC4"])],
-    [TILE32.with(&["TILE64"]), TILE32.with(&["TILE64", "VEC4"])],
-    [TILE32.with(&["TILE128"]), TILE32.with(&["TILE128", "VEC4"])],
-];
+pub(super) static TILES: Tiles =
+    variants::tiles(shader!("conv2d.wgsl", "shared/conv2d.wgsl", "shared/conv2d_strided.wgsl"));
 pub(super) static WEIGHTS: Shader = shader!("conv2d_weights.wgsl", "shared/conv2d.wgsl");
 pub(super) static SUBGROUP8: Shader =
     shader!("software8/conv2d.wgsl", "shared/conv2d.wgsl", "shared/conv2d_strided.wgsl", "software8/product.wgsl")
@@ -249,7 +244,7 @@ impl Dims {
 
 fn shader(variant: Convolution) -> &'static Shader {
     match variant {
-        Convolution::Tile(tile) => &TILES[tile.side.ilog2() as usize - 5][usize::from(tile.vec4)],
+        Convolution::Tile(tile) => tile.shader(&TILES),
         Convolution::Subgroup8 { aligned: true } => &SUBGROUP8,
         Convolution::Subgroup8 { aligned: false } => &UNALIGNED,
         Convolution::Square3 { single, width } => {

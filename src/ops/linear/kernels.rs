@@ -5,23 +5,17 @@ use std::ops::Range;
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, Target, View, params, shader};
-use crate::graph::{Bound, Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
+use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, SliceSum, Target, View, params, shader};
+use crate::graph::{Bound, Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor, slice_sums};
 use crate::ops::arena::{ALIGN, PART};
 use crate::ops::relu_gradient::relu_gradient;
 use crate::ops::variants;
-use crate::ops::variants::{Product, Tile};
+use crate::ops::variants::{Product, Tile, Tiles};
 
-const TILE32: Shader = shader!("linear.wgsl", "shared/linear.wgsl");
-/// By the side of a tile, 32, 64 and 128, and whether rows are multiples of 4.
-pub(in crate::ops) static TILES: [[Shader; 2]; 3] = [
-    [TILE32, TILE32.with(&["VEC4"])],
-    [TILE32.with(&["TILE64"]), TILE32.with(&["TILE64", "VEC4"])],
-    [TILE32.with(&["TILE128"]), TILE32.with(&["TILE128", "VEC4"])],
-];
+pub(in crate::ops) static TILES: Tiles = variants::tiles(shader!("linear.wgsl", "shared/linear.wgsl"));
 /// By whether lengths are multiples of 4.
-const GRADIENT: Shader = shader!("linear_gradients.wgsl", "shared/linear.wgsl");
-pub(in crate::ops) static GRADIENTS: [Shader; 2] = [GRADIENT, GRADIENT.with(&["VEC4"])];
+const BIAS: Shader = shader!("linear_bias.wgsl", "shared/linear.wgsl");
+pub(in crate::ops) static BIASES: [Shader; 2] = [BIAS, BIAS.with(&["VEC4"])];
 pub(in crate::ops) static SUBGROUP8: Shader =
     shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl")
         .with_textures(&["x", "w", "grad_y"]);
@@ -203,7 +197,7 @@ impl Dims {
 
 fn shader(variant: Product) -> &'static Shader {
     match variant {
-        Product::Tile(Tile { side, vec4 }) => &TILES[side.ilog2() as usize - 5][usize::from(vec4)],
+        Product::Tile(tile) => tile.shader(&TILES),
         Product::Subgroup8 { aligned: true } => &SUBGROUP8,
         Product::Subgroup8 { aligned: false } => &RAGGED8,
     }
@@ -325,8 +319,18 @@ impl Op for Linear {
                 r.dispatch(shader(variant), "linear_backward_input", &g.with(variant, views), p, launch);
             }
             if joins {
-                let p = Params { accumulate: ADD_TO_W, grad_stride: dx.stride as u32, ..d.params() };
-                add_slices(r, into, dx.view, p, [d.rows() * d.k, 0], io.replicas);
+                let sum = SliceSum {
+                    op: r.op,
+                    replicas: io.replicas,
+                    slices: 1,
+                    slices_view: into,
+                    lens: [d.rows() * d.k, 0],
+                    into: dx.view,
+                    at: [0, 0],
+                    stride: dx.stride,
+                    accumulate: [true, false],
+                };
+                slice_sums::record(r, vec![sum]);
             }
         }
         let partial = [io.scratch(0).view, io.scratch(1).view];
@@ -453,7 +457,23 @@ fn gradients(
                 }
             }
             if slices > 1 {
-                add_slices(r, partial, into, p, [weights, biases], replicas);
+                let sum = SliceSum {
+                    op: r.op,
+                    replicas,
+                    slices,
+                    slices_view: partial,
+                    lens: [weights, biases],
+                    into,
+                    at: [p.w_at as usize, p.b_at as usize],
+                    stride: dw.stride,
+                    accumulate: [dw.accumulate, p.accumulate & ADD_TO_B != 0],
+                };
+                r.slice_sums.push(sum);
+                if part.end < d.n {
+                    // The next part needs the memory of the slices.
+                    let waiting = std::mem::take(&mut r.slice_sums);
+                    slice_sums::record(r, waiting);
+                }
             }
         }
     }
@@ -463,18 +483,17 @@ fn gradients(
         let p = Params { m: d.rows() as u32, n: n as u32, slices: d.slices() as u32, relu, ..d.params() };
         let launch = Grid::items(n, 64, replicas * d.slices()).iterations(d.rows().div_ceil(d.slices()));
         let bindings = [("grad_y", g.dy), ("saved_y", g.y.unwrap_or(g.dy)), ("grad_w", partial_bias)];
-        r.dispatch(&GRADIENTS[usize::from(vec4)], "linear_backward_bias", &bindings, p, launch);
-        let p = Params { accumulate: db.accumulate.into(), grad_stride: db.stride as u32, ..p };
-        add_slices(r, partial_bias, db.view, p, [d.n, 0], replicas);
+        r.dispatch(&BIASES[usize::from(vec4)], "linear_backward_bias", &bindings, p, launch);
+        r.slice_sums.push(SliceSum {
+            op: r.op,
+            replicas,
+            slices: d.slices(),
+            slices_view: partial_bias,
+            lens: [d.n, 0],
+            into: db.view,
+            at: [0, 0],
+            stride: db.stride,
+            accumulate: [db.accumulate, false],
+        });
     }
-}
-
-/// Sums the slices of `partial`, weights and biases, into `total`, in order.
-fn add_slices(r: &mut Recorder, partial: View, total: View, p: Params, lens: [usize; 2], replicas: usize) {
-    let vec4 = lens.iter().all(|len| len.is_multiple_of(4));
-    let [m, n] = lens.map(|len| len / if vec4 { 4 } else { 1 });
-    let p = Params { m: m as u32, n: n as u32, ..p };
-    let launch = Grid::items(m + n, 64, replicas).iterations(p.slices as usize);
-    let bindings = [("partial", partial), ("grad_w", total)];
-    r.dispatch(&GRADIENTS[usize::from(vec4)], "linear_backward_slices", &bindings, p, launch);
 }

@@ -15,9 +15,10 @@ mod cases;
 mod kernels;
 
 use super::{Entry, relu_gradient};
+use crate::graph::slice_sums;
 use kernels::RAGGED8;
 
-pub(super) use kernels::{Dims, GRADIENTS, Gradient, SUBGROUP8, TILES, parameter_gradients, tile_product_rounds};
+pub(super) use kernels::{BIASES, Dims, Gradient, SUBGROUP8, TILES, parameter_gradients, tile_product_rounds};
 pub use kernels::{Linear, linear, linear_with};
 
 pub(crate) const OP: Entry = Entry {
@@ -30,8 +31,10 @@ pub(crate) const OP: Entry = Entry {
         &TILES[1][1],
         &TILES[2][0],
         &TILES[2][1],
-        &GRADIENTS[0],
-        &GRADIENTS[1],
+        &BIASES[0],
+        &BIASES[1],
+        &slice_sums::SHADERS[0],
+        &slice_sums::SHADERS[1],
         &SUBGROUP8,
         &RAGGED8,
         &relu_gradient::SHADERS[0],

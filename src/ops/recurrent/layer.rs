@@ -91,7 +91,7 @@ impl Op for Recurrent {
         // The part of one replica.
         let saved = self.saved_layout(&d, 1);
         let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART };
-        let [partial, partial_bias] = product.gradient_scratch();
+        let slices = (0..n).flat_map(|_| product.gradient_scratch());
         let mut y = vec![Spec::f32([d.b, d.t, n * d.h])];
         y.extend(vec![state; self.cell.states()]);
         Ok(Outputs {
@@ -100,7 +100,7 @@ impl Op for Recurrent {
                 Spec::f32([saved.len]),
                 Spec::f32([self.packed_len(&d, 1) * if self.forward_only { 1 } else { 2 }]),
             ],
-            scratch: vec![Spec::f32([saved.back_len]), partial, partial_bias, Spec::f32([4])],
+            scratch: [Spec::f32([saved.back_len]), Spec::f32([4])].into_iter().chain(slices).collect(),
             ..Default::default()
         })
     }
@@ -146,7 +146,7 @@ impl Op for Recurrent {
             has_state |= 1 << i;
             move_state(r, given, self.state_view(back, &d, io.replicas, i), false);
         }
-        let dx_reverse = if n == 2 { dx[1].view } else { io.scratch(3).view };
+        let dx_reverse = if n == 2 { dx[1].view } else { io.scratch(1).view };
         let bindings = [
             ("lengths", io.x(self.lengths_at()).view),
             ("packed_weights", packed),
@@ -168,7 +168,8 @@ impl Op for Recurrent {
             let part = |saved: View, at: usize, len: usize| View { offset: saved.offset + at, len, ..saved };
             let dg = part(back, sections.h_at + i * sections.g_slice, rows * d.gates);
             let seen = part(saved, sections.masked_at + i * sections.h_slice, rows * d.h);
-            let partial = [io.scratch(1).view, io.scratch(2).view];
+            // Of its own: the slices are summed later.
+            let partial = [2, 3].map(|k| io.scratch(2 * i + k).view);
             let dg = linear::Gradient { dy: dg, y: None };
             parameter_gradients(r, &product, io.replicas, (dg, seen), [io.dx(n + i), io.dx(2 * n + i)], partial);
         }

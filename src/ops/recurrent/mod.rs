@@ -16,6 +16,7 @@ mod kernels;
 mod layer;
 
 use super::{Entry, linear};
+use crate::graph::slice_sums;
 use kernels::{SHADER, STATES, SUBGROUP8};
 
 pub use super::recurrent_cell::Cell;
@@ -34,8 +35,10 @@ pub(crate) const OP: Entry = Entry {
         &linear::TILES[1][1],
         &linear::TILES[2][0],
         &linear::TILES[2][1],
-        &linear::GRADIENTS[0],
-        &linear::GRADIENTS[1],
+        &linear::BIASES[0],
+        &linear::BIASES[1],
+        &slice_sums::SHADERS[0],
+        &slice_sums::SHADERS[1],
         &linear::SUBGROUP8,
     ],
     cases: cases::cases,

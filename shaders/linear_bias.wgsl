@@ -1,0 +1,30 @@
+// The bias gradient of a fully connected layer, where no workgroup of the weight gradient sums it, in slices: grad_w is
+// (R, slices, N). N counts Values.
+#import grid
+#import linear
+#import value
+
+@group(0) @binding(5) var<storage, read> grad_y: array<Value>;       // (R, M, N)
+@group(0) @binding(7) var<storage, read_write> grad_w: array<Value>; // (R, slices, N)
+@group(0) @binding(8) var<storage, read> saved_y: array<Value>;      // (R, M, N)
+
+const WORKGROUP_SIZE = 64u;
+
+// The first row of a slice.
+fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                        @builtin(local_invocation_index) local_index: u32) {
+    let c = group_index(id, count) * WORKGROUP_SIZE + local_index;
+    let replica = id.z / p.slices;
+    let slice = id.z % p.slices;
+    if c >= p.n { return; }
+    var sum = Value(0.0);
+    for (var m = slice_start(slice); m < slice_start(slice + 1u); m++) {
+        let at = (replica * p.m + m) * p.n + c;
+        let g = grad_y[at];
+        sum += select(g, select(Value(0.0), g, saved_y[at] > Value(0.0)), p.relu == 1u);
+    }
+    grad_w[id.z * p.n + c] = sum;
+}

@@ -1,0 +1,89 @@
+//! Gradients of parameters that are computed in slices, as partial sums over parts of a batch, so that a large GPU is
+//! occupied: the slices of several ops are summed together, in one dispatch at the end of the backward pass.
+
+use crate::gpu::{Grid, Recorder, Shader, SliceSum, View, params, shader};
+
+const SCALAR: Shader = shader!("slice_sums.wgsl");
+/// By whether lengths are multiples of 4.
+pub static SHADERS: [Shader; 2] = [SCALAR, SCALAR.with(&["VEC4"])];
+
+params! {
+    struct Part {
+        end: u32, slices: u32, first: u32, second: u32, first_at: u32, second_at: u32, stride: u32, accumulate: u32,
+    }
+}
+
+params! {
+    struct Params { part0: Part, part1: Part, part2: Part, part3: Part, part4: Part, part5: Part }
+}
+
+/// Sums in a dispatch: one for each binding of slices.
+const PARTS: usize = 6;
+/// Bytes of slices that wait at most: their memory is not free for other tensors until they are summed.
+const WAITING: usize = 16 << 20;
+/// Most elements between the gradients of a dispatch: a binding of 128 MiB, the least that every adapter allows.
+const SPAN: usize = 32 << 20;
+
+impl SliceSum {
+    fn vec4(&self) -> bool {
+        self.lens.iter().chain(&self.at).chain([&self.stride]).all(|len| len.is_multiple_of(4))
+    }
+}
+
+/// Records the sums that wait, if there are too many, or `all`.
+pub(super) fn record_waiting(r: &mut Recorder, all: bool) {
+    let waiting: usize = r.slice_sums.iter().map(|sum| sum.slices_view.len * 4).sum();
+    if all || waiting > WAITING {
+        let sums = std::mem::take(&mut r.slice_sums);
+        record(r, sums);
+    }
+}
+
+/// Records sums at once, for an op that needs their results, or the memory of the slices.
+pub fn record(r: &mut Recorder, mut sums: Vec<SliceSum>) {
+    while !sums.is_empty() {
+        // As many like the first as fit into a dispatch.
+        let (vec4, replicas, mut range) = (sums[0].vec4(), sums[0].replicas, sums[0].into);
+        let mut now = vec![];
+        sums.retain(|sum| {
+            let fits = now.len() < PARTS && sum.vec4() == vec4 && sum.replicas == replicas;
+            let joined = range.cover(sum.into).filter(|all| fits && all.len <= SPAN.max(range.len));
+            let Some(joined) = joined else { return true };
+            range = joined;
+            now.push(sum.clone());
+            false
+        });
+        dispatch(r, &now, range, vec4);
+    }
+}
+
+fn dispatch(r: &mut Recorder, sums: &[SliceSum], gradients: View, vec4: bool) {
+    r.op = sums[0].op;
+    let width = if vec4 { 4 } else { 1 };
+    let mut end = 0;
+    let mut parts = sums.iter().map(|sum| {
+        let [first, second] = sum.lens.map(|len| len / width);
+        end += (first + second).div_ceil(64);
+        let [first_at, second_at] = sum.at.map(|at| (sum.into.offset - gradients.offset + at) / width);
+        Part {
+            end: end as u32,
+            slices: sum.slices as u32,
+            first: first as u32,
+            second: second as u32,
+            first_at: first_at as u32,
+            second_at: second_at as u32,
+            stride: (sum.stride / width) as u32,
+            accumulate: sum.accumulate.iter().rev().fold(0, |bits, add| bits << 1 | u32::from(*add)),
+        }
+    });
+    let [part0, part1, part2, part3, part4, part5] =
+        std::array::from_fn(|_| parts.next().unwrap_or_else(bytemuck::Zeroable::zeroed));
+    drop(parts);
+    let p = Params { part0, part1, part2, part3, part4, part5 };
+    let names: [&str; PARTS] = ["slices0", "slices1", "slices2", "slices3", "slices4", "slices5"];
+    let slices = names.iter().enumerate().map(|(i, name)| (*name, sums.get(i).unwrap_or(&sums[0]).slices_view));
+    let bindings: Vec<_> = slices.chain([("gradients", gradients)]).collect();
+    let most = sums.iter().map(|sum| sum.slices).max().unwrap_or(0);
+    let launch = Grid::folded(end, sums[0].replicas).iterations(most + PARTS);
+    r.dispatch(&SHADERS[usize::from(vec4)], "slice_sums", &bindings, p, launch);
+}
