@@ -1,8 +1,8 @@
 // The convolution of ../conv_max.wgsl for subgroups of 8 invocations: a subgroup computes 32 frames of 32 output
 // channels. A column of x, 32 frames and those that a filter reaches beyond them, is loaded once by different
-// invocations and broadcast to all taps, whose weights come from a uniform buffer if those of a panel fit there, else
-// from a texture, as x does: a load from either costs a fraction of one from storage. With PAIRS, for filters of one
-// chunk of taps, two bands of the map are computed at once.
+// invocations and broadcast to all taps, whose weights come from a texture, as x does: a load costs a fraction of one
+// from storage. With PAIRS, for filters of one chunk of taps whose weights fit in a uniform buffer, as cheap, two bands
+// of the map are computed at once.
 enable subgroups;
 #import grid
 #import texel
@@ -13,7 +13,7 @@ alias Bits = vec4<u32>;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var x: texture_2d<f32>;                       // (B, T, F) every x_stride
-#ifdef UNIFORM
+#ifdef PAIRS
 @group(0) @binding(2) var<uniform> weights: array<vec4<f32>, 4096>; // (K, chunks, TAPS, 32): a panel
 #else
 @group(0) @binding(2) var weights: texture_2d<f32>;                 // the same
@@ -50,7 +50,7 @@ fn element(at: u32, frame: u32) -> f32 {
     return v;
 }
 
-#ifdef UNIFORM
+#ifdef PAIRS
 fn weight_at(i: u32) -> vec4<f32> { return weights[i]; }
 #else
 fn weight_at(i: u32) -> vec4<f32> { return texel(weights, i); }

@@ -17,8 +17,7 @@ use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("conv_max.wgsl", "shared/conv_max.wgsl");
 static SUBGROUP8: Shader = shader!("software8/conv_max.wgsl", "shared/conv_max.wgsl").with_textures(&["x", "weights"]);
-static UNIFORM: Shader = SUBGROUP8.with(&["UNIFORM"]).with_textures(&["x"]);
-static PAIRS: Shader = SUBGROUP8.with(&["UNIFORM", "PAIRS"]).with_textures(&["x"]);
+static PAIRS: Shader = SUBGROUP8.with(&["PAIRS"]).with_textures(&["x"]);
 
 params! {
     struct Params {
@@ -93,42 +92,41 @@ impl Dims {
         self.bands - self.width + 1
     }
 
-    /// Frames of a filter that are multiplied at once.
-    fn taps(&self) -> usize {
-        if self.size <= 7 { 7 } else { 8 }
-    }
-
-    fn chunks(&self) -> usize {
-        self.size.div_ceil(self.taps())
-    }
-
     fn panels(&self) -> usize {
         self.n.div_ceil(TILE)
     }
 
-    /// Packed weights of a panel.
-    fn panel_weights(&self) -> usize {
-        self.width * self.chunks() * self.taps() * TILE
-    }
-
-    fn is_uniform(&self) -> bool {
-        self.panel_weights() <= PANEL
-    }
-
-    /// Whether neighbouring bands of the map share enough of their columns to be computed in pairs.
+    /// Whether neighbouring bands of the map share enough of their columns to be computed in pairs, and the weights of
+    /// a panel fit in a uniform buffer.
     fn in_pairs(&self) -> bool {
-        self.chunks() == 1 && self.positions() > 1 && self.width >= 4
+        let weights = self.width * self.size.max(7) * TILE;
+        self.size <= 8 && self.positions() > 1 && self.width >= 4 && weights <= PANEL
     }
 
-    /// Elements from a panel to the next.
-    fn panel_len(&self) -> usize {
-        if self.is_uniform() { PANEL } else { self.panel_weights().next_multiple_of(ALIGN) }
+    /// How the weights are packed for a variant.
+    fn packing(&self, variant: Variant) -> Packing {
+        // All filters that are not in pairs share a kernel for subgroups: a driver takes a second or more to compile it.
+        let exact = self.in_pairs() || variant == Variant::Tile;
+        let taps = if self.size <= 7 && exact { 7 } else { 8 };
+        let chunks = self.size.div_ceil(taps);
+        let weights = self.width * chunks * taps * TILE;
+        Packing { taps, chunks, weights, len: if self.in_pairs() { PANEL } else { weights.next_multiple_of(ALIGN) } }
     }
 
     /// Loop iterations of an invocation, each chunk counted as `rounds`.
-    fn iterations(&self, rounds: usize) -> usize {
-        self.positions() * (1 + self.width * (1 + self.chunks() * rounds))
+    fn iterations(&self, packing: &Packing, rounds: usize) -> usize {
+        self.positions() * (1 + self.width * (1 + packing.chunks * rounds))
     }
+}
+
+struct Packing {
+    /// Frames of a filter that are multiplied at once.
+    taps: usize,
+    chunks: usize,
+    /// Of a panel.
+    weights: usize,
+    /// Elements from a panel to the next.
+    len: usize,
 }
 
 impl Op for ConvMax {
@@ -145,12 +143,14 @@ impl Op for ConvMax {
             let expected = "x (B, T, F), w (N, S, K) with K <= F, b (N), scale (N), shift (N)";
             return Err(Error::shape("conv_max", expected, got.join(", ")));
         };
-        let packed = Spec::f32([d.panels() * d.panel_len()]);
+        let len = [Variant::Tile, Variant::Subgroup8].map(|variant| d.packing(variant).len).into_iter().max();
+        let packed = Spec::f32([d.panels() * len.expect("of two")]);
         Ok(Outputs { scratch: vec![packed], ..Outputs::one(Spec::f32([d.batch, d.t, d.n])) })
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let d = Dims::of(io);
+        let (d, variant) = (Dims::of(io), variants::filters(r.target));
+        let packing = d.packing(variant);
         let [x, w, b, scale, shift] = [0, 1, 2, 3, 4].map(|i| io.x(i));
         let p = Params {
             batch: d.batch as u32,
@@ -160,8 +160,8 @@ impl Op for ConvMax {
             size: d.size as u32,
             width: d.width as u32,
             before: d.before() as u32,
-            chunks: d.chunks() as u32,
-            panel_len: d.panel_len() as u32,
+            chunks: packing.chunks as u32,
+            panel_len: packing.len as u32,
             x_stride: x.stride as u32,
             w_stride: w.stride as u32,
             b_stride: b.stride as u32,
@@ -170,8 +170,8 @@ impl Op for ConvMax {
             replica: 0,
             panel: 0,
         };
-        let (packed, constants) = (io.scratch(0).view, [("TAPS", d.taps() as f64)]);
-        let launch = Grid::items(d.panels() * d.panel_weights(), 64, io.replicas).no_loops();
+        let (packed, constants) = (io.scratch(0).view, [("TAPS", packing.taps as f64)]);
+        let launch = Grid::items(d.panels() * packing.weights, 64, io.replicas).no_loops();
         let bindings = [("w", w.view), ("packed_weights", packed)];
         r.dispatch_with(&SHADER, "conv_max_pack", &constants, &bindings, p, launch);
 
@@ -184,22 +184,19 @@ impl Op for ConvMax {
             ("y", io.y(0).view),
         ];
         let tiles = d.batch * d.t.div_ceil(TILE);
-        match variants::filters(r.target) {
+        match variant {
             Variant::Tile => {
-                let launch = Grid::folded(tiles * d.panels(), io.replicas).iterations(d.iterations(1 + d.taps()));
+                let launch =
+                    Grid::folded(tiles * d.panels(), io.replicas).iterations(d.iterations(&packing, 1 + packing.taps));
                 r.dispatch_with(&SHADER, "conv_max_forward", &constants, &bindings, p, launch);
             }
             Variant::Subgroup8 => {
-                let shader = match d.is_uniform() {
-                    true if d.in_pairs() => &PAIRS,
-                    true => &UNIFORM,
-                    false => &SUBGROUP8,
-                };
-                let launch = Grid::folded(tiles, 1).iterations(d.iterations(1));
+                let shader = if d.in_pairs() { &PAIRS } else { &SUBGROUP8 };
+                let launch = Grid::folded(tiles, 1).iterations(d.iterations(&packing, 1));
                 for i in 0..io.replicas * d.panels() {
                     let (replica, panel) = ((i / d.panels()) as u32, (i % d.panels()) as u32);
-                    bindings[0].1.offset = packed.offset + i * d.panel_len();
-                    bindings[0].1.len = d.panel_len();
+                    bindings[0].1.offset = packed.offset + i * packing.len;
+                    bindings[0].1.len = packing.len;
                     let p = Params { replica, panel, ..p };
                     r.dispatch_with(shader, "conv_max_forward", &constants, &bindings, p, launch);
                 }
@@ -275,6 +272,6 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "conv_max",
     about: "convolution over time and bands, maximum over bands",
-    shaders: &[&SHADER, &SUBGROUP8, &UNIFORM, &PAIRS],
+    shaders: &[&SHADER, &SUBGROUP8, &PAIRS],
     cases,
 };

@@ -122,6 +122,42 @@ fn portable_kernels_are_in_the_tables_of_amd_and_do_not_spill() {
     }
 }
 
+/// Metal and DX12 write a component of a vector in workgroup memory by reading and writing all of it, so invocations that
+/// write components of the same vector race.
+#[test]
+fn no_kernel_writes_a_component_of_a_vector_in_workgroup_memory() {
+    fn stores(block: &naga::Block, pointers: &mut Vec<naga::Handle<Expression>>) {
+        for statement in block {
+            match statement {
+                Statement::Store { pointer, .. } => pointers.push(*pointer),
+                Statement::Block(block) => stores(block, pointers),
+                Statement::If { accept, reject, .. } => [accept, reject].iter().for_each(|block| stores(block, pointers)),
+                Statement::Loop { body, continuing, .. } => {
+                    [body, continuing].iter().for_each(|block| stores(block, pointers));
+                }
+                Statement::Switch { cases, .. } => cases.iter().for_each(|case| stores(&case.body, pointers)),
+                _ => {}
+            }
+        }
+    }
+    for shader in OPS.iter().flat_map(|op| op.shaders) {
+        let (module, info) = parse_wgsl(shader).unwrap_or_else(|e| panic!("{e}"));
+        let points = module.entry_points.iter().enumerate();
+        let points = points.map(|(at, point)| (&point.function, info.get_entry_point(at)));
+        let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
+        for (function, about) in points.chain(functions) {
+            let mut pointers = vec![];
+            stores(&function.body, &mut pointers);
+            for pointer in pointers {
+                let component =
+                    TypeInner::ValuePointer { size: None, scalar: naga::Scalar::F32, space: AddressSpace::WorkGroup };
+                let inner = about[pointer].ty.inner_with(&module.types);
+                assert_ne!(*inner, component, "{:?} in {}", function.name, shader.file);
+            }
+        }
+    }
+}
+
 #[test]
 fn every_kernel_keeps_to_the_default_limits() {
     for d in kernels() {
