@@ -54,8 +54,8 @@ struct Params {
 @group(0) @binding(10) var<storage, read_write> grad_x: array<Value>;        // (R, B, T, F)
 // of gamma and beta, (F) each
 @group(0) @binding(11) var<storage, read_write> grad_affine: array<Value>;
-// of each replica: mean, rstd, 1 / n, gamma rstd, (F) each; and of each slice mean and squared deviations, (F) each, and
-// its number of rows
+// of each replica: mean, rstd, 1 / n, gamma rstd, (F) each; and of each slice mean and squared deviations, (F) each,
+// and its number of rows
 @group(0) @binding(13) var<storage, read_write> moments: array<Value>;
 @group(0) @binding(14) var<storage, read_write> partial: array<Value>;       // (R, slices, 2, F): sum g, sum g xhat
 
