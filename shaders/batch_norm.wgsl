@@ -7,10 +7,9 @@
 // Sums are made of slices of rows, one Value (one or four columns) of a slice by an invocation. The kernel that needs
 // the whole sums reduces the slices first, every workgroup those of its columns, in a fixed order; with ALONE every
 // invocation, without a barrier.
-#import value
 #import place
 #import grid
-#import nan
+#import relu
 #import dropout
 
 struct Params {
@@ -159,7 +158,7 @@ fn normalise(replica: u32, part: Part, mean: Value, scale: Value, shift: Value, 
         for (; row < ends.x; row++) {
             let at = row * p.f + part.column;
             var v = (x[replica * p.x_stride + at] - mean) * scale + shift;
-            if p.relu == 1u { v = keep_nan(v, max(v, Value(0.0))); }
+            if p.relu == 1u { v = relu(v, 0.0); }
             if p.threshold > 0u { v *= dropout_factor(at, p.stream, now, p.threshold, p.scale); }
             y[replica * p.rows * p.f + at] = v;
         }
@@ -229,11 +228,9 @@ fn batch_norm_forward_eval(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
     normalise(id.z, part, running[at_place(p.mean, id.z, c)], scale, beta[at_place(p.beta, id.z, c)], vec4(0u));
 }
 
-// The gradient before ReLU and dropout. Where y > 0 a value was neither clipped nor dropped.
-fn before_relu(at: u32) -> Value {
-    let g = grad_y[at];
-    if p.relu == 0u { return g; }
-    return select(Value(0.0), g * p.scale, y[at] > Value(0.0));
+fn gradient(at: u32) -> Value {
+    if p.relu == 0u { return grad_y[at]; }
+    return before_relu(grad_y[at], y[at], 0.0, p.scale, true);
 }
 
 // Sum of g and of g xhat of each slice.
@@ -253,7 +250,7 @@ fn batch_norm_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num
         let ends = clip_ends(id.z, row);
         for (; row < min(ends.x, end); row++) {
             let at = row * p.f + c;
-            let g = before_relu(id.z * p.rows * p.f + at);
+            let g = gradient(id.z * p.rows * p.f + at);
             sum += g;
             sum_x += g * (x[id.z * p.x_stride + at] - mean);
         }
@@ -327,7 +324,7 @@ fn batch_norm_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
         for (; row < ends.x; row++) {
             let at = row * p.f + c;
             let to = id.z * p.rows * p.f + at;
-            let v = scale * (before_relu(to) - offset - (x[id.z * p.x_stride + at] - mean) * slope);
+            let v = scale * (gradient(to) - offset - (x[id.z * p.x_stride + at] - mean) * slope);
             if p.accumulate == 1u { grad_x[to] += v; } else { grad_x[to] = v; }
         }
         if p.accumulate == 0u {

@@ -1,5 +1,6 @@
 // Copies a batch out of the dataset: features, numbers of instances, targets and which of them are known.
-// A row outside the dataset (padding of a partial batch) gives 0 everywhere.
+// A row outside the dataset (padding of a partial batch) gives 0 everywhere. With WINDOWED only some of the clips'
+// features are there, and labels have a kernel of their own; else the first invocations copy them, too.
 #import grid
 
 struct Params {
@@ -10,7 +11,6 @@ struct Params {
     instances: u32,   // T
     positions: u32,   // factor of the lengths
     slots: u32,       // clips in the features
-    windowed: u32,    // 1: clip i is in slot clip_slots[i], else in slot i
     rows_stride: u32,
 }
 
@@ -28,20 +28,56 @@ struct Params {
 @group(0) @binding(10) var<storage, read_write> targets: array<f32>;  // (R, B, K)
 @group(0) @binding(11) var<storage, read_write> observed: array<f32>; // (R, B, K)
 @group(0) @binding(12) var<storage, read> halves: array<vec2<u32>>;   // (slots, words), four f16 each
-@group(0) @binding(13) var<storage, read> clip_slots: array<u32>;    // (N)
+#ifdef WINDOWED
+@group(0) @binding(13) var<storage, read> clip_slots: array<u32>;     // (N): where the features of a clip are
+#endif
 
 // Slot of the features of the clip for batch entry b; p.slots or beyond for none.
 fn slot_of(replica: u32, b: u32) -> u32 {
     let row = rows[replica * p.rows_stride + b];
     if row >= p.clips { return p.slots; }
-    if p.windowed == 1u { return clip_slots[row]; }
+#ifdef WINDOWED
+    return clip_slots[row];
+#else
     return row;
+#endif
 }
+
+// Label `item` of the batch, and with the first of a clip its length.
+fn copy_label(replica: u32, item: u32) {
+    if item >= p.batch * p.classes { return; }
+    let b = item / p.classes;
+    let k = item % p.classes;
+    let row = rows[replica * p.rows_stride + b];
+    var label = 0u;
+    var length = 0u;
+    if row < p.clips {
+        label = labels[row * p.classes + k];
+        length = min(lengths[row], p.instances) * p.positions;
+    }
+    let at = replica * p.batch * p.classes + item;
+    targets[at] = f32(label == 2u);
+    observed[at] = f32(label != 0u);
+    if k == 0u { y_lengths[replica * p.batch + b] = length; }
+}
+
+#ifdef WINDOWED
+fn copy_label_beside(replica: u32, item: u32) {}
+
+@compute @workgroup_size(64)
+fn gather_forward_labels(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                         @builtin(local_invocation_index) local_index: u32) {
+    copy_label(id.z, group_index(id, count) * 64u + local_index);
+}
+#else
+fn copy_label_beside(replica: u32, item: u32) { copy_label(replica, item); }
+#endif
 
 @compute @workgroup_size(64)
 fn gather_forward_bytes(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                         @builtin(local_invocation_index) local_index: u32) {
     let item = group_index(id, count) * 64u + local_index;
+    copy_label_beside(id.z, item);
     if item >= p.batch * p.words { return; }
     let slot = slot_of(id.z, item / p.words);
     var v = vec4(0.0);
@@ -56,6 +92,7 @@ fn gather_forward_bytes(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
 fn gather_forward_halves(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                          @builtin(local_invocation_index) local_index: u32) {
     let item = group_index(id, count) * 64u + local_index;
+    copy_label_beside(id.z, item);
     if item >= p.batch * p.words { return; }
     let slot = slot_of(id.z, item / p.words);
     var v = vec4(0.0);
@@ -70,6 +107,7 @@ fn gather_forward_halves(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
 fn gather_forward_vec4(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                        @builtin(local_invocation_index) local_index: u32) {
     let item = group_index(id, count) * 64u + local_index;
+    copy_label_beside(id.z, item);
     if item >= p.batch * p.words { return; }
     let slot = slot_of(id.z, item / p.words);
     var v = vec4(0.0);
@@ -81,29 +119,10 @@ fn gather_forward_vec4(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
 fn gather_forward_scalar(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                          @builtin(local_invocation_index) local_index: u32) {
     let item = group_index(id, count) * 64u + local_index;
+    copy_label_beside(id.z, item);
     if item >= p.batch * p.words { return; }
     let slot = slot_of(id.z, item / p.words);
     var v = 0.0;
     if slot < p.slots { v = values[slot * p.words + item % p.words]; }
     x[id.z * p.batch * p.words + item] = v;
-}
-
-@compute @workgroup_size(64)
-fn gather_forward_labels(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                         @builtin(local_invocation_index) local_index: u32) {
-    let item = group_index(id, count) * 64u + local_index;
-    if item >= p.batch * p.classes { return; }
-    let b = item / p.classes;
-    let k = item % p.classes;
-    let row = rows[id.z * p.rows_stride + b];
-    var label = 0u;
-    var length = 0u;
-    if row < p.clips {
-        label = labels[row * p.classes + k];
-        length = min(lengths[row], p.instances) * p.positions;
-    }
-    let at = id.z * p.batch * p.classes + item;
-    targets[at] = f32(label == 2u);
-    observed[at] = f32(label != 0u);
-    if k == 0u { y_lengths[id.z * p.batch + b] = length; }
 }

@@ -1,7 +1,7 @@
 // Fully connected layer, y = f(x w^T + b), on any GPU.
 //
-//   forward          y  (M, N) = f(x (M, K) w (N, K)^T + b), f nothing or ReLU
-//   backward input   grad_x (M, K) = g (M, N) w (N, K), g = grad_y, with ReLU only where y > 0
+//   forward          y  (M, N) = f(x (M, K) w (N, K)^T + b), f nothing, or ReLU and dropout
+//   backward input   grad_x (M, K) = g (M, N) w (N, K), g = grad_y f'
 //   backward weight  grad_w (N, K) = g (M, N)^T x (M, K), and grad_b (N) = sum over M of g
 //
 // With S segments there is a product for each: segment s has the rows s, s + S, ... of x and y, and its own columns of
@@ -9,8 +9,8 @@
 #import grid
 #import tile_product
 #import linear
-#import value
-#import nan
+#import relu
+#import dropout
 
 @group(0) @binding(1) var<storage, read> x: array<Value>;             // (R, M, S, K)
 @group(0) @binding(2) var<storage, read> w: array<Value>;             // (N, S, K) every w_stride
@@ -21,6 +21,7 @@
 // grad_w (N, S, K) every grad_stride, and grad_b (N) every b_stride; or (R, slices, N S K + N) of both
 @group(0) @binding(7) var<storage, read_write> grad_w: array<Value>;
 @group(0) @binding(8) var<storage, read> saved_y: array<Value>;       // (R, M, S, N)
+@group(0) @binding(9) var<storage, read> clock: array<vec4<u32>>;     // (R): seed low, seed high, step, 0
 
 #ifdef VEC4
 const WIDTH = 4u; // elements of a Value
@@ -34,7 +35,7 @@ fn four_of_b(at: u32, left: u32) -> vec4<f32> { return b[at / 4u]; }
 
 fn four_of_g(at: u32, left: u32) -> vec4<f32> { return gradient(at / 4u); }
 
-fn store_y(at: u32, left: u32, v: vec4<f32>) { finish_y(at / 4u, v); }
+fn store_y(replica: u32, at: u32, left: u32, v: vec4<f32>) { finish_y(replica, at / 4u, v); }
 
 fn store_grad_x(at: u32, left: u32, v: vec4<f32>) { finish_grad_x(at / 4u, v); }
 
@@ -66,8 +67,8 @@ fn four_of_g(at: u32, left: u32) -> vec4<f32> {
     return v;
 }
 
-fn store_y(at: u32, left: u32, v: vec4<f32>) {
-    for (var i = 0u; i < 4u; i++) { if i < left { finish_y(at + i, v[i]); } }
+fn store_y(replica: u32, at: u32, left: u32, v: vec4<f32>) {
+    for (var i = 0u; i < 4u; i++) { if i < left { finish_y(replica, at + i, v[i]); } }
 }
 
 fn store_grad_x(at: u32, left: u32, v: vec4<f32>) {
@@ -82,13 +83,17 @@ fn store_grad_w(at: u32, left: u32, v: vec4<f32>, accumulate: u32) {
 fn gradient(at: u32) -> Value {
     let g = grad_y[at];
     if p.relu == 0u { return g; }
-    return select(Value(0.0), g, saved_y[at] > Value(0.0));
+    return before_relu(g, saved_y[at], p.slope, p.scale, p.threshold > 0u);
 }
 
-fn finish_y(at: u32, sum: Value) {
+fn finish_y(replica: u32, at: u32, sum: Value) {
     var v = sum;
     if p.accumulate == 1u { v += y[at]; }
-    if p.relu == 1u { v = keep_nan(v, max(v, Value(0.0))); }
+    if p.relu == 1u { v = relu(v, p.slope); }
+    if p.threshold > 0u {
+        let i = at - replica * p.m * p.segments * p.columns / WIDTH;
+        v *= dropout_factor(i, p.stream, clock[replica], p.threshold, p.scale);
+    }
     y[at] = v;
 }
 
@@ -154,7 +159,8 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
         if p.has_bias == 1u { bias = four_of_b(id.z / p.segments * p.b_stride + p.first + c, left); }
         for (var i = 0u; i < 4u * SIDE; i++) {
             let r = row0 + result_row(local_index, i);
-            if r < p.m { store_y(row_of(id.z, r) * p.columns + p.first + c, left, sums[i][h] + bias); }
+            let at = row_of(id.z, r) * p.columns + p.first + c;
+            if r < p.m { store_y(id.z / p.segments, at, left, sums[i][h] + bias); }
         }
     }
 }

@@ -2,7 +2,7 @@
 // (R, slices, N). N counts Values.
 #import grid
 #import linear
-#import value
+#import relu
 
 @group(0) @binding(5) var<storage, read> grad_y: array<Value>;       // (R, M, N)
 @group(0) @binding(7) var<storage, read_write> grad_w: array<Value>; // (R, slices, N)
@@ -24,7 +24,7 @@ fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
     for (var m = slice_start(slice); m < slice_start(slice + 1u); m++) {
         let at = (replica * p.m + m) * p.n + c;
         let g = grad_y[at];
-        sum += select(g, select(Value(0.0), g, saved_y[at] > Value(0.0)), p.relu == 1u);
+        if p.relu == 0u { sum += g; } else { sum += before_relu(g, saved_y[at], p.slope, p.scale, p.threshold > 0u); }
     }
     grad_w[id.z * p.n + c] = sum;
 }

@@ -1,10 +1,12 @@
-// The gradient of y = max(0, v) with respect to v: g = grad_y where y > 0, else 0. VEC4 where the length is a multiple
-// of 4, with TEXELS from textures.
+// The gradient before ReLU and dropout. VEC4 where the length is a multiple of 4, with TEXELS from textures.
 #import grid
-#import value
+#import relu
 
 struct Params {
-    len: u32, // in Values
+    len: u32,   // in Values
+    slope: f32, // of ReLU for negative values
+    scale: f32, // of dropout
+    drops: u32, // 1: there is dropout
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -26,5 +28,5 @@ fn gradient_of_y(i: u32) -> Value { return grad_y[i]; }
 fn relu_gradient(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                  @builtin(local_invocation_index) local_index: u32) {
     let i = group_index(id, count) * 256u + local_index;
-    if i < p.len { g[i] = select(Value(0.0), gradient_of_y(i), value_of_y(i) > Value(0.0)); }
+    if i < p.len { g[i] = before_relu(gradient_of_y(i), value_of_y(i), p.slope, p.scale, p.drops == 1u); }
 }

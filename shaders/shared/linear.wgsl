@@ -10,7 +10,11 @@ struct Params {
     grad_stride: u32, //   and from their gradients,
     b_stride: u32,   //   and from its biases, or their gradients
     has_bias: u32,
-    relu: u32,
+    relu: u32,       // 1: ReLU, then dropout
+    slope: f32,      // of ReLU for negative values
+    threshold: u32,  // of dropout; 0: none
+    scale: f32,      // 1 / (1 - p)
+    stream: u32,
     accumulate: u32, // add to the output, bits: 1 into grad_w (or y), 2 into grad_b, 4 into grad_x
     slices: u32,     // backward weight and bias: M is summed in this many slices
     w_at: u32,       // backward weight and slices: offsets in the output of grad_w

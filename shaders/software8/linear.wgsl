@@ -1,24 +1,20 @@
 // Fully connected layer for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup
 // computes 32 x 32 results. There a load costs several multiply-adds, least from a texture, and a broadcast next to
 // nothing: a tile loads each element once, four steps of the depth at a time, and broadcasts it. No barriers, no
-// workgroup memory. Shapes as in ../linear.wgsl. N and K are multiples of 4; with RAGGED they need not be: then each
-// four values come from two texels, and what follows the last row or step is replaced by zeros.
+// workgroup memory. Shapes as in ../linear.wgsl. With VEC4 N and K are multiples of 4; without they need not be: then
+// each four values come from two texels, and what follows the last row or step is replaced by zeros.
 enable subgroups;
 #import grid
 #import software8/product
 #import texel
 #import linear
-#ifdef RAGGED
-alias Value = f32;
-alias Bits = u32;
-// Elements of a Value, in which views are indexed.
-const WIDTH = 1u;
+#import relu
+#import dropout
+#ifdef VEC4
+const WIDTH = 4u; // elements of a Value, in which views are indexed
 #else
-alias Value = vec4<f32>;
-alias Bits = vec4<u32>;
-const WIDTH = 4u;
+const WIDTH = 1u;
 #endif
-#import nan
 
 @group(0) @binding(1) var x: texture_2d<f32>;                            // (R, M, S, K)
 @group(0) @binding(2) var w: texture_2d<f32>;                            // (N, S, K) every w_stride
@@ -28,8 +24,9 @@ const WIDTH = 4u;
 @group(0) @binding(6) var<storage, read_write> grad_x: array<Value>; // (R, M, S, K)
 // (N, S, K) every grad_stride; and grad_b (N) every b_stride
 @group(0) @binding(7) var<storage, read_write> grad_w: array<Value>;
+@group(0) @binding(9) var<storage, read> clock: array<vec4<u32>>;    // (R): seed low, seed high, step, 0
 
-#ifdef RAGGED
+#ifndef VEC4
 // Four values from the i-th on.
 fn four(t: texture_2d<f32>, i: u32) -> vec4<f32> {
     let low = texel(t, i / 4u);
@@ -52,10 +49,15 @@ fn leading(v: vec4<f32>, left: u32) -> vec4<f32> { return v; }
 fn at_most(i: vec4<u32>, last: u32) -> vec4<u32> { return i; }
 #endif
 
-fn store_y(i: u32, v: Value) {
-    var sum = v;
-    if p.accumulate == 1u { sum += y[i]; }
-    if p.relu == 1u { y[i] = keep_nan(sum, max(sum, Value(0.0))); } else { y[i] = sum; }
+fn store_y(replica: u32, i: u32, sum: Value) {
+    var v = sum;
+    if p.accumulate == 1u { v += y[i]; }
+    if p.relu == 1u { v = relu(v, p.slope); }
+    if p.threshold > 0u {
+        let own = i - replica * p.m * p.segments * p.columns / WIDTH;
+        v *= dropout_factor(own, p.stream, clock[replica], p.threshold, p.scale);
+    }
+    y[i] = v;
 }
 
 fn store_grad_x(i: u32, v: Value) {
@@ -71,23 +73,23 @@ fn store_grad_b(i: u32, v: Value) {
 }
 
 // The `left` columns of v that a row has.
-fn put_y(at: u32, row: u32, left: u32, v: vec4<f32>) {
+fn put_y(replica: u32, at: u32, row: u32, left: u32, v: vec4<f32>) {
     if row >= p.m { return; }
     let i = at + row * p.segments * (p.columns / WIDTH);
-#ifdef RAGGED
-    store_y(i, v.x);
-    if left > 1u { store_y(i + 1u, v.y); }
-    if left > 2u { store_y(i + 2u, v.z); }
-    if left > 3u { store_y(i + 3u, v.w); }
+#ifndef VEC4
+    store_y(replica, i, v.x);
+    if left > 1u { store_y(replica, i + 1u, v.y); }
+    if left > 2u { store_y(replica, i + 2u, v.z); }
+    if left > 3u { store_y(replica, i + 3u, v.w); }
 #else
-    store_y(i, v);
+    store_y(replica, i, v);
 #endif
 }
 
 fn put_grad_x(at: u32, row: u32, left: u32, v: vec4<f32>) {
     if row >= p.m { return; }
     let i = at + row * p.segments * (p.k / WIDTH);
-#ifdef RAGGED
+#ifndef VEC4
     store_grad_x(i, v.x);
     if left > 1u { store_grad_x(i + 1u, v.y); }
     if left > 2u { store_grad_x(i + 2u, v.z); }
@@ -100,7 +102,7 @@ fn put_grad_x(at: u32, row: u32, left: u32, v: vec4<f32>) {
 fn put_grad_w(at: u32, row: u32, left: u32, v: vec4<f32>) {
     if row >= p.n { return; }
     let i = at + row * p.segments * (p.k / WIDTH);
-#ifdef RAGGED
+#ifndef VEC4
     store_grad_w(i, v.x);
     if left > 1u { store_grad_w(i + 1u, v.y); }
     if left > 2u { store_grad_w(i + 2u, v.z); }
@@ -110,15 +112,15 @@ fn put_grad_w(at: u32, row: u32, left: u32, v: vec4<f32>) {
 #endif
 }
 
-fn put_rows_y(at: u32, row: u32, left: u32, bias: vec4<f32>, t: Rows) {
-    put_y(at, row, left, t[0] + bias);
-    put_y(at, row + 1u, left, t[1] + bias);
-    put_y(at, row + 2u, left, t[2] + bias);
-    put_y(at, row + 3u, left, t[3] + bias);
-    put_y(at, row + 4u, left, t[4] + bias);
-    put_y(at, row + 5u, left, t[5] + bias);
-    put_y(at, row + 6u, left, t[6] + bias);
-    put_y(at, row + 7u, left, t[7] + bias);
+fn put_rows_y(replica: u32, at: u32, row: u32, left: u32, bias: vec4<f32>, t: Rows) {
+    put_y(replica, at, row, left, t[0] + bias);
+    put_y(replica, at, row + 1u, left, t[1] + bias);
+    put_y(replica, at, row + 2u, left, t[2] + bias);
+    put_y(replica, at, row + 3u, left, t[3] + bias);
+    put_y(replica, at, row + 4u, left, t[4] + bias);
+    put_y(replica, at, row + 5u, left, t[5] + bias);
+    put_y(replica, at, row + 6u, left, t[6] + bias);
+    put_y(replica, at, row + 7u, left, t[7] + bias);
 }
 
 fn put_rows_grad_x(at: u32, row: u32, left: u32, t: Rows) {
@@ -181,7 +183,7 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
     var bias = vec4(0.0);
     if p.has_bias == 1u {
         let i = (replica * p.b_stride + p.first + col) / WIDTH;
-#ifdef RAGGED
+#ifndef VEC4
         let last = i + left - 1u;
         bias = vec4(b[i], b[min(i + 1u, last)], b[min(i + 2u, last)], b[min(i + 3u, last)]);
 #else
@@ -189,10 +191,10 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
 #endif
     }
     let at = ((replica * p.m * p.segments + segment) * p.columns + p.first + col) / WIDTH;
-    put_rows_y(at, row, left, bias, t0);
-    put_rows_y(at, row + 8u, left, bias, t1);
-    put_rows_y(at, row + 16u, left, bias, t2);
-    put_rows_y(at, row + 24u, left, bias, t3);
+    put_rows_y(replica, at, row, left, bias, t0);
+    put_rows_y(replica, at, row + 8u, left, bias, t1);
+    put_rows_y(replica, at, row + 16u, left, bias, t2);
+    put_rows_y(replica, at, row + 24u, left, bias, t3);
 }
 
 @compute @workgroup_size(8)
@@ -272,7 +274,7 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     }
     if p.has_bias == 1u && group % tiles == 0u && row + 4u * lane < p.n {
         let i = (p.b_at + replica * p.b_stride + p.first + row + 4u * lane) / WIDTH;
-#ifdef RAGGED
+#ifndef VEC4
         let outputs = p.n - row - 4u * lane;
         store_grad_b(i, sums.x);
         if outputs > 1u { store_grad_b(i + 1u, sums.y); }

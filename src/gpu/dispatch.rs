@@ -74,6 +74,11 @@ impl Launch {
         self.grid.0
     }
 
+    /// With more loop iterations.
+    pub fn and(self, iterations: usize) -> Launch {
+        Launch { iterations: self.iterations + iterations, ..self }
+    }
+
     /// Most loop iterations of an invocation, over all its loops.
     pub fn iterations(&self) -> usize {
         self.iterations

@@ -180,6 +180,7 @@ const SHARED: &[File] = &[
     ("shared/nan.wgsl", include_str!("../../shaders/shared/nan.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/tanh.wgsl", include_str!("../../shaders/shared/tanh.wgsl")),
+    ("shared/relu.wgsl", include_str!("../../shaders/shared/relu.wgsl")),
     ("shared/texel.wgsl", include_str!("../../shaders/shared/texel.wgsl")),
     ("shared/lanes.wgsl", include_str!("../../shaders/shared/lanes.wgsl")),
     ("shared/normal.wgsl", include_str!("../../shaders/shared/normal.wgsl")),

@@ -54,7 +54,21 @@ pub fn linear(g: &mut Graph, name: &str, x: Tensor, width: usize, init: WeightIn
 /// A linear layer with bias and ReLU.
 pub fn linear_relu(g: &mut Graph, name: &str, x: Tensor, width: usize, init: WeightInit) -> Result<Tensor> {
     let (w, b) = linear_parameters(g, name, x, width, init, true);
-    linear::linear_with(g, x, w, b, linear::Linear { relu: true, ..Default::default() })
+    linear::linear_with(g, x, w, b, linear::Linear::RELU)
+}
+
+/// A linear layer with bias, leaky ReLU of `negative_slope` and dropout.
+pub fn linear_dropout(
+    g: &mut Graph,
+    name: &str,
+    x: Tensor,
+    width: usize,
+    init: WeightInit,
+    negative_slope: f64,
+    dropout: Dropout,
+) -> Result<Tensor> {
+    let (w, b) = linear_parameters(g, name, x, width, init, true);
+    linear::linear_dropout(g, x, w, b, negative_slope, dropout)
 }
 
 /// NAME.weight (`width`, F) and NAME.bias (`width`) of a layer on `x` (..., F).
@@ -157,7 +171,7 @@ impl Dense {
 
     /// Adds y = max(0, x w^T + b).
     pub fn apply_relu(&self, g: &mut Graph, x: Tensor) -> Result<Tensor> {
-        linear::linear_with(g, x, self.w, Some(self.b), linear::Linear { relu: true, ..Default::default() })
+        linear::linear_with(g, x, self.w, Some(self.b), linear::Linear::RELU)
     }
 }
 

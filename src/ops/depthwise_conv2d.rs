@@ -8,7 +8,7 @@
 //! (all of dy without ReLU): dx is the sum of w g over the taps of a pixel, dw that of g x over pixels, db that of g.
 
 use super::conv2d::same_padding;
-use super::relu_gradient::{self, relu_gradient};
+use super::relu_gradient::{self, Relu, relu_gradient};
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
@@ -186,7 +186,8 @@ impl Op for DepthwiseConv2d {
         let (shader, width) = variants::by_row_texels(r.target, d.c, &SHADERS);
         let mut g = io.dy(0).expect("backward runs only with a gradient");
         if self.relu {
-            relu_gradient(r, io.y(0).view, g, io.scratch(1).view, io.replicas * d.out_pixels() * d.c);
+            let views = [io.y(0).view, g, io.scratch(1).view];
+            relu_gradient(r, Relu::PLAIN, views, io.replicas * d.out_pixels() * d.c);
             g = io.scratch(1).view;
         }
         let p = d.params(io.x(0), width);

@@ -16,12 +16,14 @@ use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("gather.wgsl");
+const WHOLE: Shader = shader!("gather.wgsl");
+/// By whether only a window of the features is there.
+static SHADERS: [Shader; 2] = [WHOLE, WHOLE.with(&["WINDOWED"])];
 
 params! {
     struct Params {
         batch: u32, words: u32, classes: u32, clips: u32, instances: u32, positions: u32,
-        slots: u32, windowed: u32, rows_stride: u32,
+        slots: u32, rows_stride: u32,
     }
 }
 
@@ -201,28 +203,28 @@ impl Op for Gather {
             instances: self.instances as u32,
             positions: self.positions as u32,
             slots: io.x(1).shape.rows() as u32,
-            windowed: windowed.into(),
             rows_stride: io.x(0).stride as u32,
         };
+        let shader = &SHADERS[usize::from(windowed)];
         let rows = ("rows", io.x(0).view);
-        let clip_slots = ("clip_slots", if windowed { io.x(4).view } else { io.x(2).view });
-        let bindings = [rows, clip_slots, (features, io.x(1).view), (x, io.y(0).view)];
-        r.dispatch(&SHADER, entry, &bindings, p, Grid::items(batch * words, 64, io.replicas).no_loops());
-        let bindings = [
-            rows,
+        let features = [rows, (features, io.x(1).view), (x, io.y(0).view)];
+        let labels = [
             ("lengths", io.x(2).view),
             ("labels", io.x(3).view),
             ("y_lengths", io.y(1).view),
             ("targets", io.y(2).view),
             ("observed", io.y(3).view),
         ];
-        r.dispatch(
-            &SHADER,
-            "gather_forward_labels",
-            &bindings,
-            p,
-            Grid::items(batch * classes, 64, io.replicas).no_loops(),
-        );
+        let items = |items: usize| Grid::items(items, 64, io.replicas).no_loops();
+        if windowed {
+            let features = [&features[..], &[("clip_slots", io.x(4).view)]].concat();
+            r.dispatch(shader, entry, &features, p, items(batch * words));
+            let labels = [&[rows], &labels[..]].concat();
+            r.dispatch(shader, "gather_forward_labels", &labels, p, items(batch * classes));
+        } else {
+            let both = [&features[..], &labels[..]].concat();
+            r.dispatch(shader, entry, &both, p, items(batch * words.max(classes)));
+        }
         Ok(())
     }
 
@@ -323,4 +325,4 @@ fn cases() -> Vec<Case> {
 }
 
 pub(crate) const OP: Entry =
-    Entry { name: "gather", about: "batch gather and dequantisation", shaders: &[&SHADER], cases };
+    Entry { name: "gather", about: "batch gather and dequantisation", shaders: &[&SHADERS[0], &SHADERS[1]], cases };

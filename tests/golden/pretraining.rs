@@ -60,7 +60,7 @@ fn group_norm_is_pytorchs() {
 fn a_linear_layer_and_overlap_add_are_pytorchs_transposed_convolution() {
     let golden = Golden::open("pretraining.safetensors");
     let tensor = |name: &str| golden.tensor(&format!("conv_transpose1d.{name}"));
-    let (linear, op) = (Linear::default(), OverlapAdd { size: 3 });
+    let (linear, op) = (Linear::PLAIN, OverlapAdd { size: 3 });
     let [x, w, b, dy] = ["x", "w", "b", "dy"].map(tensor);
     let frames = linear.reference(&[x.clone(), w.clone()])[0].clone();
     let inputs = [frames, b];

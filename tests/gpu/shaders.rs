@@ -131,7 +131,9 @@ fn no_kernel_writes_a_component_of_a_vector_in_workgroup_memory() {
             match statement {
                 Statement::Store { pointer, .. } => pointers.push(*pointer),
                 Statement::Block(block) => stores(block, pointers),
-                Statement::If { accept, reject, .. } => [accept, reject].iter().for_each(|block| stores(block, pointers)),
+                Statement::If { accept, reject, .. } => {
+                    [accept, reject].iter().for_each(|block| stores(block, pointers))
+                }
                 Statement::Loop { body, continuing, .. } => {
                     [body, continuing].iter().for_each(|block| stores(block, pointers));
                 }

@@ -160,7 +160,7 @@ pub fn tags(g: &mut Graph, pooled: Tensor) -> Result<Tensor> {
 pub fn tag_logits(g: &mut Graph, pooled: Tensor) -> Result<Tensor> {
     let [[w1, b1], [w2, b2]] =
         ["dense", "tags"].map(|name| ["weight", "bias"].map(|part| constant(g, &format!("{name}.{part}"))));
-    let hidden = linear_with(g, pooled, w1, Some(b1), Linear { relu: true, ..Linear::default() })?;
+    let hidden = linear_with(g, pooled, w1, Some(b1), Linear::RELU)?;
     linear(g, hidden, w2, Some(b2))
 }
 

@@ -189,7 +189,7 @@ pub(crate) fn segmented_dense(
     let segments = MAP[0] * bands;
     let x = g.reshape(maps, [m * segments, width.map_len() / segments]);
     let [w, b] = weights.layer(g, "embeddings.0", &[width.dense(), width.map_len()]);
-    let y = linear_with(g, x, w, Some(b), Linear { segments, relu: true, ..Linear::default() })?;
+    let y = linear_with(g, x, w, Some(b), Linear { segments, ..Linear::RELU })?;
     Ok(g.reshape(y, [m, MAP[0], bands, width.dense()]))
 }
 
@@ -201,7 +201,7 @@ pub fn embeddings(g: &mut Graph, maps: Tensor, width: Width, weights: Weights, l
     for (index, outputs, relu) in [(0, width.dense(), true), (2, width.dense(), true), (4, EMBEDDING, last_relu)] {
         let inputs = g.shape(x).last();
         let [w, b] = weights.layer(g, &format!("embeddings.{index}"), &[outputs, inputs]);
-        x = linear_with(g, x, w, Some(b), Linear { relu, ..Linear::default() })?;
+        x = linear_with(g, x, w, Some(b), Linear { negative_slope: relu.then_some(0.0), ..Linear::PLAIN })?;
     }
     Ok(x)
 }

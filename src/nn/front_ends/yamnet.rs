@@ -88,7 +88,7 @@ impl Layer {
             LayerKind::Depthwise { stride } => {
                 depthwise_conv2d(g, x, w, Some(b), DepthwiseConv2d { stride, relu: true })
             }
-            LayerKind::Pointwise => linear_with(g, x, w, Some(b), Linear { relu: true, ..Linear::default() }),
+            LayerKind::Pointwise => linear_with(g, x, w, Some(b), Linear::RELU),
             LayerKind::Dense => linear(g, x, w, Some(b)),
         }
     }

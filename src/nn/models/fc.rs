@@ -3,9 +3,9 @@
 use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::front_ends::kind::FeatureKind;
-use crate::nn::layers::{WeightInit, linear};
+use crate::nn::layers::{WeightInit, linear, linear_dropout};
 use crate::nn::model::{Inputs, Model, ModelConfig, Prediction, Protocol};
-use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
+use crate::ops::activation::{Activation, Dropout, activation};
 
 pub const MODEL: Model = Model {
     name: "fc",
@@ -22,13 +22,15 @@ pub const MODEL: Model = Model {
 
 const WIDTHS: [usize; 3] = [512, 512, 128];
 
+/// Of leaky ReLU.
+const NEGATIVE_SLOPE: f64 = 0.01;
+
 fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
     let [batch, instances, width] = *g.shape(inputs.x).dims() else { unreachable!("gather gives (B, T, F)") };
     let mut h = g.reshape(inputs.x, [batch, instances * width]);
     for (i, width) in WIDTHS.into_iter().enumerate() {
-        h = linear(g, &format!("fc.{i}"), h, width, WeightInit::XavierNormal, true)?;
         let dropout = Dropout { p: config.dropout, clock: inputs.clock, stream: i as u32 };
-        h = dropout_activation(g, h, Activation::LeakyRelu { slope: 0.01 }, dropout)?;
+        h = linear_dropout(g, &format!("fc.{i}"), h, width, WeightInit::XavierNormal, NEGATIVE_SLOPE, dropout)?;
     }
     let logits = linear(g, "out", h, config.classes, WeightInit::XavierNormal, true)?;
     let probabilities = activation(g, logits, Activation::Sigmoid)?;

@@ -4,9 +4,9 @@
 use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::front_ends::kind::FeatureKind;
-use crate::nn::layers::{WeightInit, linear};
+use crate::nn::layers::{WeightInit, linear, linear_dropout};
 use crate::nn::model::{Inputs, Model, ModelConfig, Prediction, Protocol};
-use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
+use crate::ops::activation::{Activation, Dropout, activation};
 use crate::ops::add::add;
 use crate::ops::mean_pool::mean_pool;
 
@@ -23,13 +23,15 @@ pub const MODEL: Model = Model {
     build: Some(build),
 };
 
+/// Of leaky ReLU.
+const NEGATIVE_SLOPE: f64 = 0.01;
+
 fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
     let width = g.shape(inputs.x).last();
     let mut h = inputs.x;
     for i in 0..3 {
-        h = linear(g, &format!("fc.{i}"), h, width, WeightInit::XavierNormal, true)?;
         let dropout = Dropout { p: config.dropout, clock: inputs.clock, stream: i };
-        h = dropout_activation(g, h, Activation::LeakyRelu { slope: 0.01 }, dropout)?;
+        h = linear_dropout(g, &format!("fc.{i}"), h, width, WeightInit::XavierNormal, NEGATIVE_SLOPE, dropout)?;
     }
     h = add(g, h, inputs.x)?;
     h = mean_pool(g, h, inputs.lengths)?;

@@ -5,7 +5,7 @@ use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use crate::ops::linear::tile_product_rounds;
-use crate::ops::relu_gradient::relu_gradient;
+use crate::ops::relu_gradient::{Relu, relu_gradient};
 use crate::ops::variants::{self, Convolution, Filter, Tiles};
 
 pub(super) static TILES: Tiles =
@@ -350,7 +350,8 @@ impl Op for Conv2d {
         let p = d.params(io);
         let mut g = io.dy(0).expect("backward runs only with a gradient");
         if self.relu {
-            relu_gradient(r, io.y(0).view, g, io.scratch(1).view, io.replicas * d.pixels() * d.n);
+            let views = [io.y(0).view, g, io.scratch(1).view];
+            relu_gradient(r, Relu::PLAIN, views, io.replicas * d.pixels() * d.n);
             g = io.scratch(1).view;
         }
         if let Some(dx) = io.dx(0) {

@@ -12,7 +12,7 @@ fn case(name: &str, x: &[usize], n: usize, bias: bool) -> Case {
     if bias {
         inputs.push(Input::param([n].as_slice()));
     }
-    Case::new(name, Linear::default(), inputs)
+    Case::new(name, Linear::PLAIN, inputs)
 }
 
 /// x (rows, S, K) through segments, with ReLU: biases of +-2 keep its arguments away from the kink.
@@ -22,7 +22,15 @@ fn segmented(name: &str, x: [usize; 3], n: usize) -> Case {
     let bias = (0..n).map(|i| if i % 2 == 0 { 2.0 } else { -2.0 }).collect();
     let w = Input::param([n, segments * k]).filled(Fill::Uniform(-bound, bound));
     let inputs = vec![Input::gradient(x), w, Input::param([n]).filled(Fill::Given(bias))];
-    Case::new(name, Linear { segments, relu: true, ..Linear::default() }, inputs)
+    Case::new(name, Linear { segments, ..Linear::RELU }, inputs)
+}
+
+/// x (rows, K) with leaky ReLU and dropout.
+fn dropout(name: &str, [rows, k]: [usize; 2], n: usize) -> Case {
+    let mut inputs = segmented(name, [rows, 1, k], n).inputs;
+    inputs.push(Input::u32([4], Fill::Below(1000)));
+    let config = Linear { negative_slope: Some(0.01), dropout: Some((0.4, 5)), ..Linear::PLAIN };
+    Case::new(name, config, inputs)
 }
 
 /// A frozen layer: one set of weights for all replicas, and no gradient for them.
@@ -34,7 +42,7 @@ fn shared_weights(name: &str, x: [usize; 3], n: usize) -> Case {
 
 /// The same with the weights of `outputs` bound at once.
 fn in_parts(case: Case, segments: usize, outputs: usize) -> Case {
-    let config = Linear { segments, relu: true, part: outputs * case.inputs[1].spec.shape.last() };
+    let config = Linear { segments, part: outputs * case.inputs[1].spec.shape.last(), ..Linear::RELU };
     Case { op: Rc::new(config), ..case }
 }
 
@@ -52,6 +60,9 @@ pub(super) fn cases() -> Vec<Case> {
         segmented("segments, vec4", [5, 6, 8], 36),
         segmented("segments, several slices", [150, 2, 12], 8),
         segmented("one segment, ReLU", [7, 1, 20], 12),
+        dropout("leaky ReLU and dropout", [9, 7], 5),
+        dropout("leaky ReLU and dropout, vec4", [33, 12], 36),
+        dropout("leaky ReLU and dropout, several slices", [300, 20], 40),
         shared_weights("segments, shared weights", [9, 4, 8], 12),
         in_parts(shared_weights("in parts, shared weights", [5, 3, 7], 130), 3, ALIGN),
         in_parts(segmented("in parts, ragged", [5, 3, 7], 130), 3, ALIGN),

@@ -4,11 +4,13 @@ use std::ops::Range;
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
+use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::core::shape::Shape;
 use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, SliceSum, Target, View, params, shader};
-use crate::graph::{Bound, Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor, slice_sums};
+use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Sink, Spec, Tensor, slice_sums};
+use crate::ops::activation::Dropout;
 use crate::ops::arena::{ALIGN, PART};
-use crate::ops::relu_gradient::relu_gradient;
+use crate::ops::relu_gradient::{Relu, relu_gradient};
 use crate::ops::variants;
 use crate::ops::variants::{Product, Tile, Tiles};
 
@@ -16,17 +18,17 @@ pub(in crate::ops) static TILES: Tiles = variants::tiles(shader!("linear.wgsl", 
 /// By whether lengths are multiples of 4.
 const BIAS: Shader = shader!("linear_bias.wgsl", "shared/linear.wgsl");
 pub(in crate::ops) static BIASES: [Shader; 2] = [BIAS, BIAS.with(&["VEC4"])];
-pub(in crate::ops) static SUBGROUP8: Shader =
-    shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl")
-        .with_textures(&["x", "w", "grad_y"]);
-/// For rows that are no multiples of 4.
-pub(super) static RAGGED8: Shader = SUBGROUP8.with(&["RAGGED"]);
+/// For rows that are no multiples of 4, and for those that are.
+const RAGGED: Shader = shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl")
+    .with_textures(&["x", "w", "grad_y"]);
+pub(in crate::ops) static SUBGROUP8: [Shader; 2] = [RAGGED, RAGGED.with(&["VEC4"])];
 
 params! {
     struct Params {
         m: u32, n: u32, k: u32, first: u32, columns: u32, segments: u32,
         w_stride: u32, grad_stride: u32, b_stride: u32,
-        has_bias: u32, relu: u32, accumulate: u32, slices: u32, w_at: u32, b_at: u32, k_from: u32, k_to: u32,
+        has_bias: u32, relu: u32, slope: f32, threshold: u32, scale: f32, stream: u32,
+        accumulate: u32, slices: u32, w_at: u32, b_at: u32, k_from: u32, k_to: u32,
     }
 }
 
@@ -37,6 +39,8 @@ const ADD_TO_X: u32 = 4;
 
 /// Rows and columns of the results that a subgroup of 8 computes (see the shaders).
 const TILE8: usize = 32;
+/// Most results of an invocation.
+const MAX_RESULTS: usize = 128;
 /// The tile kernel sums dw over M in slices of about this many rows, so that large GPUs are fully used, but no more
 /// than give about so many workgroups.
 const SLICE: usize = 128;
@@ -45,26 +49,59 @@ const GROUPS: usize = 512;
 /// Most terms of a sum in one dispatch: an invocation loops over all of them (see `MAX_ITERATIONS`).
 const MAX_TERMS: usize = 1 << 14;
 
-/// Inputs: x, w and, optionally, b.
+/// Inputs: x, w and, optionally, b; with dropout the clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
     /// S: the rows of x, (..., S, K), use in turn the S segments of w (N, S K).
     pub segments: usize,
-    /// y = max(0, x w^T + b).
-    pub relu: bool,
+    /// Followed by ReLU, leaky with a slope for negative values above 0 (and below 1).
+    pub negative_slope: Option<f64>,
+    /// Then by dropout of this probability, in the random stream of that number.
+    pub dropout: Option<(f64, u32)>,
     /// Most weights bound at once; more are bound in parts.
     pub part: usize,
 }
 
-impl Default for Linear {
-    fn default() -> Linear {
-        Linear { segments: 1, relu: false, part: PART }
+impl Linear {
+    pub const PLAIN: Linear = Linear { segments: 1, negative_slope: None, dropout: None, part: PART };
+    /// Followed by ReLU.
+    pub const RELU: Linear = Linear { negative_slope: Some(0.0), ..Linear::PLAIN };
+
+    fn has_bias(&self, inputs: usize) -> bool {
+        inputs - usize::from(self.dropout.is_some()) == 3
+    }
+
+    fn relu(&self) -> Option<Relu> {
+        let (threshold, scale) = dropout_threshold(self.dropout.map_or(0.0, |(p, _)| p));
+        self.negative_slope.map(|slope| Relu { slope: slope as f32, threshold, scale })
     }
 }
 
 /// Adds y = x w^T (+ b). `w` (N, K), `b` (N).
 pub fn linear(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>) -> Result<Tensor> {
-    linear_with(g, x, w, b, Linear::default())
+    linear_with(g, x, w, b, Linear::PLAIN)
+}
+
+/// As [`linear`], with ReLU of slope `negative_slope` for negative values, and in training dropout.
+///
+/// # Errors
+/// `Usage` for a dropout probability out of range.
+pub fn linear_dropout(
+    g: &mut Graph,
+    x: Tensor,
+    w: Tensor,
+    b: Option<Tensor>,
+    negative_slope: f64,
+    dropout: Dropout,
+) -> Result<Tensor> {
+    dropout.check()?;
+    let config = Linear { negative_slope: Some(negative_slope), ..Linear::PLAIN };
+    if g.mode() == Mode::Eval || dropout.p == 0.0 {
+        return linear_with(g, x, w, b, config);
+    }
+    let config = Linear { dropout: Some((dropout.p, dropout.stream)), ..config };
+    let inputs: Vec<Tensor> = [x, w].into_iter().chain(b).chain([dropout.clock]).collect();
+    Ok(g.push(config, &inputs)?[0])
 }
 
 /// As [`linear`], in segments or with ReLU.
@@ -185,6 +222,10 @@ impl Dims {
             b_stride: 0,
             has_bias: 0,
             relu: 0,
+            slope: 0.0,
+            threshold: 0,
+            scale: 1.0,
+            stream: 0,
             accumulate: 0,
             slices: 1,
             w_at: 0,
@@ -195,11 +236,17 @@ impl Dims {
     }
 }
 
+impl Params {
+    fn with(self, relu: Option<Relu>) -> Params {
+        let Relu { slope, threshold, scale } = relu.unwrap_or(Relu::PLAIN);
+        Params { relu: relu.is_some().into(), slope, threshold, scale, ..self }
+    }
+}
+
 fn shader(variant: Product) -> &'static Shader {
     match variant {
         Product::Tile(tile) => tile.shader(&TILES),
-        Product::Subgroup8 { aligned: true } => &SUBGROUP8,
-        Product::Subgroup8 { aligned: false } => &RAGGED8,
+        Product::Subgroup8 { aligned } => &SUBGROUP8[usize::from(aligned)],
     }
 }
 
@@ -235,18 +282,19 @@ impl Op for Linear {
             && self.segments >= 1
             && input.last() * self.segments == w.last()
             && input.rows().is_multiple_of(self.segments);
-        let bias_fits = x.get(2).is_none_or(|b| b.shape.dims() == [w.rows()]);
-        if !fits || !bias_fits {
+        let bias_fits = !self.has_bias(x.len()) || x[2].shape.dims() == [w.rows()];
+        let clock_fits = self.dropout.is_none() || x.last() == Some(&Spec::u32([4]));
+        if !fits || !bias_fits || !clock_fits {
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
             let expected = match self.segments {
-                1 => "x (..., K), w (N, K), b (N)".to_owned(),
+                1 => "x (..., K), w (N, K), b (N), u32 clock (4)".to_owned(),
                 s => format!("x (..., K) in groups of {s} rows, w (N, {s} K), b (N)"),
             };
             return Err(Error::shape("linear", expected, got.join(", ")));
         }
         let dims = Dims::new(input, w, self);
         let [partial, partial_bias] = dims.gradient_scratch();
-        let g = Spec::f32([if self.relu { dims.rows() * dims.n } else { 1 }]);
+        let g = Spec::f32([if self.negative_slope.is_some() { dims.rows() * dims.n } else { 1 }]);
         let dx = Spec::f32([if dims.terms().nth(1).is_some() { input.len() } else { 1 }]);
         Ok(Outputs {
             y: vec![Spec::f32(input.with_last(w.rows()))],
@@ -257,13 +305,16 @@ impl Op for Linear {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = Dims::of(io, self);
-        let (w, bias) = (io.x(1).view, io.x(io.inputs() - 1).view);
+        let w = io.x(1).view;
+        let bias = self.has_bias(io.inputs()).then(|| io.x(2));
         for part in d.parts(1) {
             let (first, n) = (part.start, part.len());
             let variant = variants::product(r.target, [d.n, d.k], [d.m, n], d.segments);
             let w = d.part_of(w, &part);
-            let bias = if io.inputs() == 3 { bias } else { w };
-            let bindings = [("x", io.x(0).view), ("w", w), ("b", bias), ("y", io.y(0).view)];
+            let b = bias.map_or(w, |bias| bias.view);
+            // Without dropout any buffer that is only read is bound as the clock.
+            let clock = if self.dropout.is_some() { io.x(io.inputs() - 1).view } else { w };
+            let bindings = [("x", io.x(0).view), ("w", w), ("b", b), ("y", io.y(0).view), ("clock", clock)];
             for from in (0..d.k).step_by(MAX_TERMS) {
                 let to = d.k.min(from + MAX_TERMS);
                 let is_last = to == d.k;
@@ -271,15 +322,16 @@ impl Op for Linear {
                     n: n as u32,
                     first: first as u32,
                     w_stride: io.x(1).stride as u32,
-                    b_stride: if io.inputs() == 3 { io.x(2).stride as u32 } else { 0 },
-                    has_bias: (io.inputs() == 3 && is_last).into(),
-                    relu: (self.relu && is_last).into(),
+                    b_stride: bias.map_or(0, |bias| bias.stride) as u32,
+                    has_bias: (bias.is_some() && is_last).into(),
+                    stream: self.dropout.map_or(0, |(_, stream)| stream),
                     accumulate: (from > 0).into(),
                     k_from: from as u32,
                     k_to: to as u32,
-                    ..d.params()
+                    ..d.params().with(self.relu().filter(|_| is_last))
                 };
-                let launch = tiles([[1, d.m, n, to - from]], io.replicas * d.segments, variant);
+                let draws = if self.dropout.is_some() { MAX_RESULTS * PHILOX_ROUNDS } else { 0 };
+                let launch = tiles([[1, d.m, n, to - from]], io.replicas * d.segments, variant).and(draws);
                 r.dispatch(shader(variant), "linear_forward", &bindings, p, launch);
             }
         }
@@ -291,13 +343,13 @@ impl Op for Linear {
         let dy = io.dy(0).expect("backward runs only with a gradient");
         let variant = d.input_variant(r.target);
         // Kernels of tiles look at y themselves.
-        let g = match (self.relu, variant) {
-            (true, Product::Subgroup8 { .. }) => {
+        let g = match (self.relu(), variant) {
+            (Some(relu), Product::Subgroup8 { .. }) => {
                 let g = io.scratch(2).view;
-                relu_gradient(r, io.y(0).view, dy, g, io.replicas * d.rows() * d.n);
-                Gradient { dy: g, y: None }
+                relu_gradient(r, relu, [io.y(0).view, dy, g], io.replicas * d.rows() * d.n);
+                Gradient { dy: g, after: None }
             }
-            (relu, _) => Gradient { dy, y: relu.then_some(io.y(0).view) },
+            (relu, _) => Gradient { dy, after: relu.map(|relu| (relu, io.y(0).view)) },
         };
         let mut input = io.dx(0).map(|dx| Input { w: io.x(1), dx });
         if let Some(Input { w, dx }) = input.take_if(|_| !d.in_one_dispatch(r.target, io.dx(1))) {
@@ -308,12 +360,11 @@ impl Op for Linear {
             for part in d.terms() {
                 let views = [("w", d.part_of(w.view, &part)), ("grad_x", into)];
                 let p = Params {
-                    relu: g.y.is_some().into(),
                     n: part.len() as u32,
                     first: part.start as u32,
                     w_stride: w.stride as u32,
                     accumulate: if part.start > 0 || dx.accumulate && !joins { ADD_TO_X } else { 0 },
-                    ..d.params()
+                    ..d.params().with(g.relu())
                 };
                 let launch = tiles([[1, d.m, d.k, part.len()]], io.replicas * d.segments, variant);
                 r.dispatch(shader(variant), "linear_backward_input", &g.with(variant, views), p, launch);
@@ -345,8 +396,12 @@ impl Op for Linear {
             for n in 0..w.shape().rows() {
                 let first = m % self.segments * input.shape().last();
                 let dot: f64 = input.row(m).iter().zip(&w.row(n)[first..]).map(|(a, b)| a * b).sum();
-                let v = dot + x.get(2).map_or(0.0, |b| b[n]);
-                y.row_mut(m)[n] = if self.relu { v.max(0.0) } else { v };
+                let v = dot + if self.has_bias(x.len()) { x[2][n] } else { 0.0 };
+                let v = self.negative_slope.map_or(v, |slope| v.max(slope * v));
+                y.row_mut(m)[n] = v * self.dropout.map_or(1.0, |(p, stream)| {
+                    let clock = &x[x.len() - 1];
+                    dropout_factor(m * w.shape().rows() + n, stream, [0, 1, 2, 3].map(|i| clock[i] as u32), p)
+                });
             }
         }
         vec![y]
@@ -358,17 +413,25 @@ impl Op for Linear {
     }
 }
 
-/// The gradient of a layer's output: `dy`, where it has a ReLU only where `y` > 0.
+/// The gradient of a layer's output: `dy`, or that before the ReLU whose output `y` is.
 #[derive(Clone, Copy)]
 pub(in crate::ops) struct Gradient {
     pub dy: View,
-    pub y: Option<View>,
+    pub after: Option<(Relu, View)>,
 }
 
 impl Gradient {
+    fn relu(&self) -> Option<Relu> {
+        self.after.map(|(relu, _)| relu)
+    }
+
+    fn saved_y(&self) -> View {
+        self.after.map_or(self.dy, |(_, y)| y)
+    }
+
     /// The bindings of a kernel that reads it.
     fn with<const N: usize>(self, variant: Product, others: [(&'static str, View); N]) -> Vec<(&'static str, View)> {
-        let saved = ("saved_y", self.y.unwrap_or(self.dy));
+        let saved = ("saved_y", self.saved_y());
         let saved = matches!(variant, Product::Tile(_)).then_some(saved);
         [("grad_y", self.dy)].into_iter().chain(saved).chain(others).collect()
     }
@@ -403,7 +466,6 @@ fn gradients(
     [dw, mut db]: [Option<&Sink>; 2],
     [partial, partial_bias]: [View; 2],
 ) {
-    let relu = u32::from(g.y.is_some());
     if let Some(dw) = dw {
         let variant = d.weight_variant(r.target);
         let slices = if matches!(variant, Product::Tile(_)) { d.slices() } else { 1 };
@@ -419,10 +481,9 @@ fn gradients(
                 n: n as u32,
                 first: part.start as u32,
                 slices: slices as u32,
-                relu,
                 accumulate: if dw.accumulate { ADD_TO_W } else { 0 },
                 grad_stride: dw.stride as u32,
-                ..d.params()
+                ..d.params().with(g.relu())
             };
             let mut into = d.part_of(dw.view, &part);
             if let Some((all, db)) = &fused {
@@ -480,9 +541,9 @@ fn gradients(
     if let Some(db) = db {
         let vec4 = d.n.is_multiple_of(4);
         let n = d.n / if vec4 { 4 } else { 1 };
-        let p = Params { m: d.rows() as u32, n: n as u32, slices: d.slices() as u32, relu, ..d.params() };
+        let p = Params { m: d.rows() as u32, n: n as u32, slices: d.slices() as u32, ..d.params().with(g.relu()) };
         let launch = Grid::items(n, 64, replicas * d.slices()).iterations(d.rows().div_ceil(d.slices()));
-        let bindings = [("grad_y", g.dy), ("saved_y", g.y.unwrap_or(g.dy)), ("grad_w", partial_bias)];
+        let bindings = [("grad_y", g.dy), ("saved_y", g.saved_y()), ("grad_w", partial_bias)];
         r.dispatch(&BIASES[usize::from(vec4)], "linear_backward_bias", &bindings, p, launch);
         r.slice_sums.push(SliceSum {
             op: r.op,

@@ -16,10 +16,8 @@ mod kernels;
 
 use super::{Entry, relu_gradient};
 use crate::graph::slice_sums;
-use kernels::RAGGED8;
-
 pub(super) use kernels::{BIASES, Dims, Gradient, SUBGROUP8, TILES, parameter_gradients, tile_product_rounds};
-pub use kernels::{Linear, linear, linear_with};
+pub use kernels::{Linear, linear, linear_dropout, linear_with};
 
 pub(crate) const OP: Entry = Entry {
     name: "linear",
@@ -35,8 +33,8 @@ pub(crate) const OP: Entry = Entry {
         &BIASES[1],
         &slice_sums::SHADERS[0],
         &slice_sums::SHADERS[1],
-        &SUBGROUP8,
-        &RAGGED8,
+        &SUBGROUP8[0],
+        &SUBGROUP8[1],
         &relu_gradient::SHADERS[0],
         &relu_gradient::SHADERS[1],
         &relu_gradient::SHADERS[2],

@@ -170,7 +170,7 @@ impl Op for Recurrent {
             let seen = part(saved, sections.masked_at + i * sections.h_slice, rows * d.h);
             // Of its own: the slices are summed later.
             let partial = [2, 3].map(|k| io.scratch(2 * i + k).view);
-            let dg = linear::Gradient { dy: dg, y: None };
+            let dg = linear::Gradient { dy: dg, after: None };
             parameter_gradients(r, &product, io.replicas, (dg, seen), [io.dx(n + i), io.dx(2 * n + i)], partial);
         }
         for i in 0..self.cell.states() * usize::from(self.started) {

@@ -39,7 +39,8 @@ pub(crate) const OP: Entry = Entry {
         &linear::BIASES[1],
         &slice_sums::SHADERS[0],
         &slice_sums::SHADERS[1],
-        &linear::SUBGROUP8,
+        &linear::SUBGROUP8[0],
+        &linear::SUBGROUP8[1],
     ],
     cases: cases::cases,
 };
