@@ -289,11 +289,11 @@ fn two_halves(i: usize) -> f64 {
 }
 
 /// With clips of several positions, of which a window is on the GPU in another order.
-fn windowed(name: &str, rows: &[f64], clip_slots: &[f64], encoding: Encoding) -> Case {
+fn windowed(name: &str, rows: &[f64], clip_slots: &[f64], width: usize, encoding: Encoding) -> Case {
     let clips = clip_slots.len();
     let slots = 1 + clip_slots.iter().filter(|p| **p < clips as f64).fold(0.0f64, |most, p| most.max(*p)) as usize;
     let rows = Input::u32([rows.len()], Fill::Given(rows.to_vec()));
-    let Case { inputs, .. } = case(name, rows, slots, [3, 8, 5], encoding);
+    let Case { inputs, .. } = case(name, rows, slots, [3, width, 5], encoding);
     let [rows, features, ..] = <[Input; 4]>::try_from(inputs).expect("gather has four inputs");
     let inputs = vec![
         rows,
@@ -302,7 +302,7 @@ fn windowed(name: &str, rows: &[f64], clip_slots: &[f64], encoding: Encoding) ->
         Input::u32([clips, 5], Fill::Below(3)).shared(),
         Input::u32([clips], Fill::Given(clip_slots.to_vec())).shared(),
     ];
-    Case::new(name, Gather { instances: 3, width: 8, encoding, positions: 24 }, inputs)
+    Case::new(name, Gather { instances: 3, width, encoding, positions: 24 }, inputs)
 }
 
 fn cases() -> Vec<Case> {
@@ -317,9 +317,10 @@ fn cases() -> Vec<Case> {
         case("f32, ragged", some(), 7, [3, 7, 5], Encoding::Floats),
         case("one f32", all(1, 1), 1, [1, 1, 1], Encoding::Floats),
         case("halves, padding", some(), 7, [3, 8, 5], Encoding::Halves),
-        windowed("window, bytes", &[6.0, 2.0, padding], &[9.0, 9.0, 0.0, 2.0, 9.0, 3.0, 1.0], Encoding::Bytes),
-        windowed("window, halves", &[0.0, 4.0, 4.0], &[2.0, 9.0, 9.0, 9.0, 0.0, 1.0], Encoding::Halves),
-        windowed("window, f32", &[1.0, padding, 3.0], &[9.0, 1.0, 9.0, 0.0, 2.0], Encoding::Floats),
+        windowed("window, bytes", &[6.0, 2.0, padding], &[9.0, 9.0, 0.0, 2.0, 9.0, 3.0, 1.0], 8, Encoding::Bytes),
+        windowed("window, halves", &[0.0, 4.0, 4.0], &[2.0, 9.0, 9.0, 9.0, 0.0, 1.0], 8, Encoding::Halves),
+        windowed("window, f32", &[1.0, padding, 3.0], &[9.0, 1.0, 9.0, 0.0, 2.0], 8, Encoding::Floats),
+        windowed("window, f32, ragged", &[1.0, padding, 3.0], &[9.0, 1.0, 9.0, 0.0, 2.0], 7, Encoding::Floats),
         case("real bytes", all(128, 2000), 2000, [10, 128, 20], Encoding::Bytes).bench(),
     ]
 }

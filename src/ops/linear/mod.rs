@@ -16,12 +16,14 @@ mod kernels;
 
 use super::{Entry, relu_gradient};
 use crate::graph::slice_sums;
-pub(super) use kernels::{BIASES, Dims, Gradient, SUBGROUP8, TILES, parameter_gradients, tile_product_rounds};
+use kernels::BIASES;
+
+pub(super) use kernels::{Dims, Gradient, SUBGROUP8, TILES, parameter_gradients, tile_product_rounds};
 pub use kernels::{Linear, linear, linear_dropout, linear_with};
 
 pub(crate) const OP: Entry = Entry {
     name: "linear",
-    about: "fully connected layer, also grouped, ReLU fused",
+    about: "fully connected layer, also grouped, ReLU and dropout fused",
     shaders: &[
         &TILES[0][0],
         &TILES[0][1],

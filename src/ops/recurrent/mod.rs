@@ -35,8 +35,6 @@ pub(crate) const OP: Entry = Entry {
         &linear::TILES[1][1],
         &linear::TILES[2][0],
         &linear::TILES[2][1],
-        &linear::BIASES[0],
-        &linear::BIASES[1],
         &slice_sums::SHADERS[0],
         &slice_sums::SHADERS[1],
         &linear::SUBGROUP8[0],
