@@ -36,6 +36,16 @@ pub(crate) fn tanh(x: f64) -> f64 {
     ((1.0 - fall) / (1.0 + fall)).copysign(x)
 }
 
+/// Cosine of an angle of -pi..pi, to about 1e-15.
+pub(crate) fn cos(x: f64) -> f64 {
+    let (mut term, mut sum) = (1.0, 1.0);
+    for n in 1..16 {
+        term *= -x * x / f64::from(2 * n * (2 * n - 1));
+        sum += term;
+    }
+    sum
+}
+
 /// The factor of an amplitude for a level in dB.
 pub(crate) fn amplitude(db: f64) -> f64 {
     exp2(db / 20.0 * LOG2_10)
@@ -52,6 +62,7 @@ mod tests {
             let near = |own: f64, theirs: f64| (own - theirs).abs() <= 4e-15 * theirs.abs().max(1.0);
             assert!(near(log2(x), x.log2()) && near(tanh(x - 9.0), (x - 9.0).tanh()), "{x}");
             assert!(near(exp2(x - 12.0), (x - 12.0).exp2()) && near(amplitude(-x), 10f64.powf(-x / 20.0)), "{x}");
+            assert!(near(cos(x % 3.14), (x % 3.14).cos()), "{x}");
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A mixture has up to four instruments. Each plays a few notes of one source, at random times, pitches and levels,
 //! through an equaliser and at times a room; the mixture gets another room, equaliser, noise and distortion at times.
-//! One in 25 has none: it is noise that swells and fades, in which nothing is to be heard.
+//! One in 25 has none: it is noise that swells and fades, in which nothing is to be heard. A voice, if that is one of
+//! the classes, at times speaks.
 //! [`recipe`] draws all of it, [`render`] makes the sound. A mixture is a function of the notes, its seed, epoch and
 //! number alone: the same on any number of threads.
 //!
@@ -13,6 +14,7 @@ mod notes;
 mod piece;
 mod recipe;
 mod render;
+mod speech;
 
 use std::fmt;
 use std::fs;
@@ -265,6 +267,29 @@ mod tests {
         // Of five classes, .42 of the drums are drawn with cymbals; half of the others bring them.
         let share = f64::from(both as u32) / f64::from(drums as u32);
         assert!((share - (0.42 + 0.58 / 2.0)).abs() < 0.06, "{share}");
+    }
+
+    #[test]
+    fn a_voice_speaks_at_times_and_is_heard_where_it_does() {
+        let notes = Notes { classes: ["flute", "voice"].map(String::from).to_vec(), ..notes() };
+        let notes =
+            Notes { notes: notes.notes.iter().cloned().map(|n| Note { class: n.class % 2, ..n }).collect(), ..notes };
+        let samples = 5 * SR as usize;
+        let (recipe, renderer) = (Recipe::new(&notes, samples), Renderer::new(samples));
+        let plans = (0..600).map(|index| recipe.draw(Part::Train, &mut Counter::new(3, [0, index, 0])));
+        let speaks = |plan: &Plan| plan.tracks.iter().any(|track| track.class == 1 && track.speech.is_some());
+        let speaking: Vec<Plan> = plans.filter(speaks).collect();
+        assert!((60..160).contains(&speaking.len()), "{}", speaking.len());
+        for plan in speaking.iter().take(5) {
+            let track = plan.tracks.iter().find(|track| track.speech.is_some()).unwrap();
+            let (sounds, sound) = (&track.speech.as_ref().unwrap().sounds, renderer.track(&notes, track));
+            assert!(track.notes.is_empty() && sound.iter().all(|v| v.is_finite()));
+            assert!(sounds.iter().all(|of| of.at + of.len <= samples));
+            let (_, times) = levelled(&sound);
+            let heard: usize = times.iter().map(|time| (time.end - time.start) * HOP).sum();
+            let said: usize = sounds.iter().map(|of| of.len).sum();
+            assert!((said * 3 / 5..said * 2).contains(&heard), "{heard} of {said}");
+        }
     }
 
     #[test]

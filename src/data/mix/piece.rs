@@ -205,7 +205,7 @@ impl Line {
         }
         let class = notes.classes.iter().position(|class| class == self.class).expect("a class has notes");
         let eq = Equaliser { tilt: 0.0, bumps: [[0.0, 0.0, 1.0]; 3], low_pass: None, high_pass: None };
-        Track { class, notes: placed, eq, room: None, level_db: self.level_db }
+        Track { class, notes: placed, speech: None, eq, room: None, level_db: self.level_db }
     }
 
     /// The recorded note nearest to a pitch, and its speed; of strokes the one of that name.

@@ -6,12 +6,15 @@ use rand::seq::{IndexedRandom, SliceRandom, index};
 use rand::{Rng, RngExt};
 
 use super::notes::{Note, Notes, Part, SR};
+use super::speech::Speech;
 use crate::core::portable::{exp2, log2};
 
 /// Probabilities of 1, 2, 3 and 4 instruments, where there are any.
 const POLYPHONY: [f64; 4] = [0.35, 0.3, 0.2, 0.15];
-/// Probability of noise alone.
+/// Probabilities of noise alone, of speech alone, and of speech where a voice is to be heard.
 const NOISE_ALONE: f64 = 0.04;
+const SPEECH_ALONE: f64 = 0.02;
+const SPEECH: f64 = 0.2;
 /// Most notes at a time of instruments that play chords.
 const CHORDS: [(&str, usize); 9] = [
     ("accordion", 3),
@@ -66,6 +69,8 @@ pub struct Placed {
 pub struct Track {
     pub class: usize,
     pub notes: Vec<Placed>,
+    /// In place of notes.
+    pub speech: Option<Speech>,
     pub eq: Equaliser,
     pub room: Option<Room>,
     /// Of its RMS where it plays, relative to that of a track of 0 dB.
@@ -125,6 +130,7 @@ pub struct Recipe {
     classes: Vec<(usize, bool)>,
     drums: Option<usize>,
     cymbals: Option<usize>,
+    voice: Option<usize>,
     /// Samples of each note.
     lengths: Vec<usize>,
     /// Samples of a mixture.
@@ -158,6 +164,7 @@ impl Recipe {
             classes: notes.classes.iter().map(|name| (chord(name), STRUCK.contains(&name.as_str()))).collect(),
             drums: named("drums"),
             cymbals: named("cymbals"),
+            voice: named("voice"),
             lengths: notes.notes.iter().map(|note| note.samples.len()).collect(),
             samples,
         }
@@ -166,6 +173,9 @@ impl Recipe {
     pub fn draw(&self, part: Part, rng: &mut impl Rng) -> Plan {
         if rng.random_bool(NOISE_ALONE) {
             return Plan::noise(rng);
+        }
+        if let Some(voice) = self.voice.filter(|_| rng.random_bool(SPEECH_ALONE)) {
+            return Plan::of(vec![self.speech(voice, rng)], rng);
         }
         let mut point: f64 = rng.random();
         let count = POLYPHONY.iter().position(|share| {
@@ -185,30 +195,24 @@ impl Recipe {
             }
             classes.push(cymbals);
         }
-        Plan {
-            tracks: classes.into_iter().map(|class| self.track(part, class, rng)).collect(),
-            alone: None,
-            room: rng.random_bool(0.4).then(|| room(rng)),
-            eq: rng.random_bool(0.5).then(|| equaliser(EQ_MIXTURE, rng)),
-            noise: rng.random_bool(0.4).then(|| (rng.random_range(NOISE), rng.random())),
-            drive: rng.random_bool(0.25).then(|| rng.random_range(1.0..6.0)),
-        }
+        Plan::of(classes.into_iter().map(|class| self.track(part, class, rng)).collect(), rng)
+    }
+
+    fn speech(&self, class: usize, rng: &mut impl Rng) -> Track {
+        Track { speech: Some(Speech::draw(self.samples, rng)), ..Track::of(class, vec![], rng) }
     }
 
     fn track(&self, part: Part, class: usize, rng: &mut impl Rng) -> Track {
+        if Some(class) == self.voice && rng.random_bool(SPEECH) {
+            return self.speech(class, rng);
+        }
         let sources = &self.pools[part as usize][class];
         let source = sources.choose_weighted(rng, |source| source.weight).expect("a class has notes in each part");
         let few = rng.random_range(1..=NOTES).min(source.notes.len());
         let mut notes = source.notes.clone();
         let (notes, _) = notes.partial_shuffle(rng, few);
         let notes = self.melody(class, notes, rng);
-        Track {
-            class,
-            notes,
-            eq: equaliser(EQ, rng),
-            room: rng.random_bool(0.4).then(|| room(rng)),
-            level_db: rng.random_range(TRACK_LEVEL),
-        }
+        Track::of(class, notes, rng)
     }
 
     /// At least one note: the shortest notes and intervals are longer than [`LEAST`].
@@ -259,7 +263,31 @@ impl Recipe {
     }
 }
 
+impl Track {
+    fn of(class: usize, notes: Vec<Placed>, rng: &mut impl Rng) -> Track {
+        Track {
+            class,
+            notes,
+            speech: None,
+            eq: equaliser(EQ, rng),
+            room: rng.random_bool(0.4).then(|| room(rng)),
+            level_db: rng.random_range(TRACK_LEVEL),
+        }
+    }
+}
+
 impl Plan {
+    fn of(tracks: Vec<Track>, rng: &mut impl Rng) -> Plan {
+        Plan {
+            tracks,
+            alone: None,
+            room: rng.random_bool(0.4).then(|| room(rng)),
+            eq: rng.random_bool(0.5).then(|| equaliser(EQ_MIXTURE, rng)),
+            noise: rng.random_bool(0.4).then(|| (rng.random_range(NOISE), rng.random())),
+            drive: rng.random_bool(0.25).then(|| rng.random_range(1.0..6.0)),
+        }
+    }
+
     /// Noise of any colour, a third of it steady.
     fn noise(rng: &mut impl Rng) -> Plan {
         let points = rng.random_range(SWELLS);

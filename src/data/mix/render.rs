@@ -84,6 +84,7 @@ impl Renderer {
     /// A track before its level.
     pub fn track(&self, notes: &Notes, track: &Track) -> Vec<f32> {
         let mut sound = vec![0.0; self.samples];
+        track.speech.iter().for_each(|speech| speech.add_to(&mut sound));
         track.notes.iter().for_each(|placed| play(&notes.notes[placed.note].samples, placed, &mut sound));
         self.filter(&mut sound, Some(&track.eq), track.room.as_ref());
         sound
