@@ -21,7 +21,7 @@
 // grad_w (N, S, K) every grad_stride, and grad_b (N) every b_stride; or (R, slices, N S K + N) of both
 @group(0) @binding(7) var<storage, read_write> grad_w: array<Value>;
 @group(0) @binding(8) var<storage, read> saved_y: array<Value>;       // (R, M, S, N)
-@group(0) @binding(9) var<storage, read> clock: array<vec4<u32>>;     // (R): seed low, seed high, step, 0
+@group(0) @binding(9) var<storage, read> clock: array<u32>;           // (R, 4): seed low, seed high, step, 0
 
 #ifdef VEC4
 const WIDTH = 4u; // elements of a Value
@@ -86,13 +86,19 @@ fn gradient(at: u32) -> Value {
     return before_relu(g, saved_y[at], p.slope, p.scale, p.threshold > 0u);
 }
 
+// Without dropout another buffer is bound as the clock, of any length.
+fn clock_of(replica: u32) -> vec4<u32> {
+    let i = 4u * replica;
+    return vec4(clock[i], clock[i + 1u], clock[i + 2u], clock[i + 3u]);
+}
+
 fn finish_y(replica: u32, at: u32, sum: Value) {
     var v = sum;
     if p.accumulate == 1u { v += y[at]; }
     if p.relu == 1u { v = relu(v, p.slope); }
     if p.threshold > 0u {
         let i = at - replica * p.m * p.segments * p.columns / WIDTH;
-        v *= dropout_factor(i, p.stream, clock[replica], p.threshold, p.scale);
+        v *= dropout_factor(i, p.stream, clock_of(replica), p.threshold, p.scale);
     }
     y[at] = v;
 }

@@ -24,7 +24,7 @@ const WIDTH = 1u;
 @group(0) @binding(6) var<storage, read_write> grad_x: array<Value>; // (R, M, S, K)
 // (N, S, K) every grad_stride; and grad_b (N) every b_stride
 @group(0) @binding(7) var<storage, read_write> grad_w: array<Value>;
-@group(0) @binding(9) var<storage, read> clock: array<vec4<u32>>;    // (R): seed low, seed high, step, 0
+@group(0) @binding(9) var<storage, read> clock: array<u32>;           // (R, 4): seed low, seed high, step, 0
 
 #ifndef VEC4
 // Four values from the i-th on.
@@ -49,13 +49,19 @@ fn leading(v: vec4<f32>, left: u32) -> vec4<f32> { return v; }
 fn at_most(i: vec4<u32>, last: u32) -> vec4<u32> { return i; }
 #endif
 
+// Without dropout another buffer is bound as the clock, of any length.
+fn clock_of(replica: u32) -> vec4<u32> {
+    let i = 4u * replica;
+    return vec4(clock[i], clock[i + 1u], clock[i + 2u], clock[i + 3u]);
+}
+
 fn store_y(replica: u32, i: u32, sum: Value) {
     var v = sum;
     if p.accumulate == 1u { v += y[i]; }
     if p.relu == 1u { v = relu(v, p.slope); }
     if p.threshold > 0u {
         let own = i - replica * p.m * p.segments * p.columns / WIDTH;
-        v *= dropout_factor(own, p.stream, clock[replica], p.threshold, p.scale);
+        v *= dropout_factor(own, p.stream, clock_of(replica), p.threshold, p.scale);
     }
     y[i] = v;
 }
