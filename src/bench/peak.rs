@@ -37,8 +37,8 @@ pub fn dispatches() -> Vec<Dispatch> {
     r.dispatches
 }
 
-/// Measures fused multiply-adds in registers, a copy of a buffer larger than any cache, and a chain of dispatches of one
-/// invocation, each waiting for the one before.
+/// Measures fused multiply-adds in registers, a copy of a buffer larger than any cache, and a chain of dispatches of
+/// one invocation, each waiting for the one before.
 pub fn peak(timer: &Timer) -> Result<Peak> {
     let buffers: Vec<Buffer> =
         ["peak source", "peak target"].iter().map(|label| timer.gpu.buffer(label, LEN)).collect::<Result<_>>()?;
