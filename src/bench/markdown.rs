@@ -104,7 +104,7 @@ fn peak(peak: Peak) -> String {
     let launch = peak.launch_us.map_or("-".into(), |us| duration(us * 1e-6));
     table.row([si(peak.f32_gflops * 1e9, "FLOP/s"), si(peak.bandwidth_gbs * 1e9, "B/s"), launch]);
     format!(
-        "Fused multiply-adds in registers, a copy of 64 MiB, and a dispatch that does nothing in a chain of which\n\
+        "Fused multiply-adds in registers, copies of 64 MiB, and a dispatch that does nothing in a chain of which\n\
          each waits for the one before.\n\n{}",
         table.markdown()
     )

@@ -23,7 +23,7 @@ use super::output::{self, Progress};
 /// Time every kernel on this adapter, or compare the results of several adapters
 ///
 /// A time is the median of several submissions of many repetitions, its spread their interquartile range. The adapter's
-/// peak is measured as well (chains of fused multiply-adds; a copy of 64 MiB; a chain of dispatches that do nothing). A
+/// peak is measured as well (chains of fused multiply-adds; copies of 64 MiB; a chain of dispatches that do nothing). A
 /// kernel's share is the larger of its fractions of peak arithmetic and bandwidth; data in a cache can exceed 100 %.
 /// Warnings say when other processes, a wide spread or more than the peak make figures doubtful.
 #[derive(clap::Args)]
