@@ -45,3 +45,9 @@ fn peak_copy(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_ind
     y[first + 512u] = x[first + 512u];
     y[first + 768u] = x[first + 768u];
 }
+
+// Next to nothing: what it takes is its launch, and the wait for the dispatch before, which wrote the same item.
+@compute @workgroup_size(1)
+fn peak_launch() {
+    y[0] += vec4(p.summand);
+}

@@ -1,24 +1,20 @@
-"""AACNN (Wise, Maida, Kumar 2021) in PyTorch: convolutions augmented by 2D relative self-attention, on spectra of notes.
+"""AACNN (Wise, Maida, Kumar 2021) in PyTorch: convolutions with 2D relative self-attention, on spectra of notes.
 
 Shared by `tests/golden/make_golden.py` and, run by itself, a peer of wmic's training step:
 
-    python benches/peers/aacnn21.py | tee aacnn.json     one JSON object per line, for
+    python benches/peers/aacnn21.py | tee aacnn.json                 one JSON object, for
     wmic bench --peer aacnn.json
+    python benches/peers/aacnn21.py --divisor 1 --mode compile       at the full width
 
 Dimensions: B clips, 87 frames, F bins, K classes. Needs torch.
 """
-
-import argparse
-import json
-import os
-import statistics
-import time
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from relative_attention import eager, sdpa
+from timing import in_mode, name, options, prepare, report, times
 
 FRAMES, BINS = 87, {"stft": 1025, "cqt": 252}
 FILTERS, DENSE, HEADS, SIZE = [32, 64, 128, 256, 512], [1024, 512, 256, 128, 64], 8, 5
@@ -50,7 +46,8 @@ class AugmentedConv2d(nn.Module):
 
 
 class Aacnn(nn.Module):
-    """Logits (B, K) of spectra (B, 87, F). `divisor` divides the number of filters, `attention` is the percentage of those of blocks 4 and 5."""
+    """Logits (B, K) of spectra (B, 87, F). `divisor` divides the number of filters, `attention` is the percentage of
+    those of blocks 4 and 5."""
 
     def __init__(self, kind: str, attention: int, classes: int, divisor: int = 1, attend=eager):
         super().__init__()
@@ -90,35 +87,27 @@ def adagrad(model: nn.Module, lr: float = 1e-3) -> torch.optim.Adagrad:
 
 
 def main() -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=cores, help=f"CPU threads [all cores: {cores}]")
+    parser = options(__doc__.splitlines()[0], ["eager", "compile"])
     parser.add_argument("--seconds", type=float, default=5, help="time for the measurement [5]")
-    parser.add_argument("--device", type=torch.device, default=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    parser.add_argument("--divisor", type=int, choices=[1, 2, 4, 8], default=8, help="of the filters [8]")
     args = parser.parse_args()
-    torch.manual_seed(0)
-    torch.set_num_threads(args.threads)
+    prepare(args)
     batch, classes = 16, 20
-    model = Aacnn("cqt", 25, classes, divisor=8, attend=sdpa).to(args.device)
-    for name, value in model.named_parameters():
-        if "rel_" in name:
+    model = Aacnn("cqt", 25, classes, args.divisor, attend=sdpa).to(args.device)
+    for label, value in model.named_parameters():
+        if "rel_" in label:
             nn.init.normal_(value, std=value.shape[1] ** -0.5)
-    optimiser = adagrad(model)
+    optimiser, forward = adagrad(model), in_mode(model, args)
     x = torch.rand(batch, FRAMES, BINS["cqt"], device=args.device)
     y = torch.randint(classes, (batch,), device=args.device)
-    taken = []
-    while len(taken) < 6 or sum(taken) < 1e3 * args.seconds:
-        start = time.perf_counter()
+
+    def step() -> None:
         optimiser.zero_grad()
-        F.cross_entropy(model(x), y).backward()
+        F.cross_entropy(forward(x), y).backward()
         optimiser.step()
-        if args.device.type == "cuda":
-            torch.cuda.synchronize()
-        taken.append(1e3 * (time.perf_counter() - start))
-    del taken[0]
-    result = {"peer": f"torch {torch.__version__}", "model": "aacnn 1/8, CQT, 25 %", "batch": batch, "threads": args.threads}
-    median = statistics.median(taken)
-    print(json.dumps(result | {"runs": len(taken), "ms_per_step": median, "ms_per_step_min": min(taken)}))
+
+    width = "1" if args.divisor == 1 else f"1/{args.divisor}"
+    report(args, name(args), f"aacnn {width}, CQT, 25 %", batch, times(step, args.device, args.seconds))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,12 @@
 Dimensions: B clips, T patches of a clip (96 frames of 64 bands), P = 2 T blocks, K classes.
 """
 
-import json
-import time
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ismir19 import CLASSES, bce
+from timing import MODES, captured, in_mode, name, options, prepare, report, times
 
 FRAMES, BANDS, BLOCKS_OF_PATCH, EMBEDDING = 96, 64, 2, 128
 BLOCKS = [[16], [32], [64, 64], [128, 128], [128]]  # filters; all but the last end with a 2 x 2 pool
@@ -30,7 +28,7 @@ def norm(bn: nn.Module, x: Tensor, valid: Tensor | None) -> Tensor:
 
 
 class CnnAtt(nn.Module):
-    """Probabilities (B, K) of log-mel patches x (B, T, 96, 64), of which the first `lengths[b]` are valid; all of them without
+    """Probabilities (B, K) of log-mel patches x (B, T, 96, 64), of which the first `lengths[b]` are valid; all without
     `lengths`."""
 
     def __init__(self, dropout: float = 0.0):
@@ -73,20 +71,24 @@ class CnnAtt(nn.Module):
 
 
 def main() -> None:
-    torch.manual_seed(0)
-    model = CnnAtt(0.3)
-    x = torch.randn(32, 10, FRAMES, BANDS)
-    y, mask = (torch.rand(32, CLASSES) < 0.5).float(), (torch.rand(32, CLASSES) < 0.3).float()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    seconds = []
-    for _ in range(4):
-        start = time.perf_counter()
-        loss = bce(model(x), y, mask)
+    parser = options(__doc__.splitlines()[0], MODES)
+    parser.add_argument("--seconds", type=float, default=5, help="time for the measurement [5]")
+    args = parser.parse_args()
+    prepare(args)
+    batch, device = 32, args.device
+    model = CnnAtt(0.3).to(device)
+    forward = in_mode(model, args)
+    x = torch.randn(batch, 10, FRAMES, BANDS, device=device)
+    y, mask = (torch.rand(batch, CLASSES, device=device).lt(most).float() for most in (0.5, 0.3))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True, capturable=device.type == "cuda")
+
+    def step() -> None:
         optimiser.zero_grad()
-        loss.backward()
+        bce(forward(x), y, mask).backward()
         optimiser.step()
-        seconds.append(time.perf_counter() - start)
-    print(json.dumps({"model": "cnn-att", "batch": 32, "threads": torch.get_num_threads(), "ms_per_step": 1e3 * min(seconds)}))
+
+    run = captured(step, device) if args.mode == "graphs" else step
+    report(args, name(args), "cnn-att", batch, times(run, device, args.seconds))
 
 
 if __name__ == "__main__":

@@ -3,21 +3,16 @@
     python benches/peers/relative_attention.py | tee attention.json     one JSON object per line, for
     wmic bench --op relative_attention --peer attention.json
 
-Forward, and backward alone, at the shapes of the op's bench cases: `sdpa` is scaled_dot_product_attention with the relative
-terms as an additive bias, `eager` forms the logits with einsum, takes the softmax and multiplies. Both store (H W)^2 numbers for
-each head. Needs torch.
+Forward, and backward alone, at the shapes of the op's bench cases: `sdpa` is scaled_dot_product_attention with the
+relative terms as an additive bias, `eager` forms the logits with einsum, takes the softmax and multiplies. Both store
+(H W)^2 numbers for each head. Needs torch.
 """
-
-import argparse
-import json
-import os
-import statistics
-import time
-from typing import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from timing import name, options, prepare, report, times
 
 # Name of a bench case, images, height, width, heads, and their depths.
 CASES = [("11 x 129, narrow", 1, 11, 129, 8, 1, 1), ("11 x 129", 1, 11, 129, 2, 8, 8)]
@@ -63,48 +58,24 @@ def sdpa(qkv: Tensor, rel_h: Tensor, rel_w: Tensor, heads: int, key: int, value:
     return joined(out, *qkv.shape[1:3])
 
 
-def times(run: Callable[[], tuple[float, float]], least: float) -> tuple[list[float], ...]:
-    """Milliseconds of forward and of backward, at least 5 runs that last `least` seconds together, after one that warms up."""
-    run()
-    taken: list[tuple[float, float]] = []
-    while len(taken) < 5 or sum(map(sum, taken)) < 1e3 * least:
-        taken.append(run())
-    return tuple(map(list, zip(*taken)))
-
-
 def main() -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=cores, help=f"CPU threads [all cores: {cores}]")
+    parser = options(__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=5, help="time for each measurement [5]")
-    parser.add_argument("--device", type=torch.device, default=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     args = parser.parse_args()
-    torch.manual_seed(0)
-    torch.set_num_threads(args.threads)
-
-    def clock() -> float:
-        if args.device.type == "cuda":
-            torch.cuda.synchronize()
-        return 1e3 * time.perf_counter()
-
+    prepare(args)
     for case, batch, h, w, heads, key, value in CASES:
         shapes = [(batch, h, w, heads * (2 * key + value)), (2 * h - 1, key), (2 * w - 1, key)]
         inputs = [torch.rand(shape, device=args.device).mul(2).sub(1).requires_grad_() for shape in shapes]
         dy = torch.rand(batch, h, w, heads * value, device=args.device)
         for attention in (sdpa, eager):
-
-            def run() -> tuple[float, float]:
-                start = clock()
-                y = attention(*inputs, heads, key, value)
-                middle = clock()
-                torch.autograd.grad(y, inputs, dy)
-                return middle - start, clock() - middle
-
-            for which, taken in zip(["forward", "backward"], times(run, args.seconds)):
-                result = {"peer": f"torch {torch.__version__} {attention.__name__}", "model": f"relative_attention: {case}, {which}"}
-                result |= {"batch": batch, "threads": args.threads, "runs": len(taken)}
-                median = statistics.median(taken)
-                print(json.dumps(result | {"ms_per_step": median, "ms_per_step_min": min(taken)}), flush=True)
+            y = attention(*inputs, heads, key, value)
+            runs = {
+                "forward": lambda: attention(*inputs, heads, key, value),
+                "backward": lambda: torch.autograd.grad(y, inputs, dy, retain_graph=True),
+            }
+            for which, run in runs.items():
+                taken = times(run, args.device, args.seconds)
+                report(args, name(args, attention.__name__), f"relative_attention: {case}, {which}", batch, taken)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,35 @@
-"""PyTorch peer of `wmic train`: the same models, data, optimiser and protocol, in eager mode on CPU or CUDA.
+"""PyTorch peer of `wmic train`: the same models, data, optimiser and protocol, on CUDA where there is one.
 
     python benches/peers/torch_att.py DATASET --model att --seeds 3 --epochs 100     train, print test metrics as JSON
-    python benches/peers/torch_att.py DATASET --model att --bench 500                time training steps, print JSON
+    python benches/peers/torch_att.py DATASET --model att --bench 5                  time training steps, print JSON
+    python benches/peers/torch_att.py DATASET --model att --bench 5 --mode graphs    the same as a CUDA graph
 
 DATASET is a folder in the OpenMIC-2018 layout. Its npz holds pickled keys: run this on data you trust.
-Needs torch, numpy, scikit-learn. To be fair to PyTorch: features live on the device as f32, Adam is fused, nothing
-waits for the device inside an epoch, and one thread runs per available core. Seeds run one after the other.
+Needs torch and numpy, and scikit-learn to test what was trained. To be fair to PyTorch: features live on the device as
+f32, Adam is fused, nothing waits for the device inside an epoch, and one thread runs per available core. Seeds run one
+after the other.
 """
 
 import argparse
 import json
-import os
 import statistics
 import time
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import Callable, Iterator, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.metrics import average_precision_score, f1_score
 from torch import Tensor, nn
 
 from ismir19 import LOSSES, bce
 from ismir19 import MODELS as ISMIR19
 from partial20 import MODELS as PARTIAL20
+from timing import MODES, about, captured, in_mode, name, options, positive, prepare, report, times
 
 MODELS = ISMIR19 | PARTIAL20
 DEFAULT_EPOCHS = {"att": 250, "fc": 100, "fc-t": 100, "rnn": 100, "bilstm-att": 200}
 DEFAULT_BATCH = {"bilstm-att": 32}
 VAL_FRACTION = 0.15
-WARM_UP_STEPS = 50
 
 
 class Split(NamedTuple):
@@ -72,12 +72,10 @@ class Trainer:
         cls = MODELS[args.model]
         self.model = cls().to(args.device) if args.dropout is None else cls(args.dropout).to(args.device)
         lr = cls.default_lr if args.lr is None else args.lr
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=lr, weight_decay=args.weight_decay, fused=True)
+        settings = dict(lr=lr, weight_decay=args.weight_decay, fused=True, capturable=args.device.type == "cuda")
+        self.optimiser = torch.optim.Adam(self.model.parameters(), **settings)
         self.loss = LOSSES[args.loss]
-        self.forward = self.model
-        if args.compile:
-            mode = "reduce-overhead" if args.device.type == "cuda" else "default"
-            self.forward = torch.compile(self.model, mode=mode)
+        self.forward = in_mode(self.model, args)
 
     def step(self, data: Split) -> None:
         self.optimiser.zero_grad()
@@ -104,7 +102,8 @@ def train(args: argparse.Namespace, data: Split, seed: int) -> tuple[nn.Module, 
     for epoch in range(1, args.epochs + 1):
         for index in batches(len(fit.x), args.batch, args.device):
             trainer.step(fit.at(index))
-        loss = trainer.loss(predict(trainer.model, val.x), val.y, val.mask).item()  # the only synchronisation of the epoch
+        # The only synchronisation of the epoch.
+        loss = trainer.loss(predict(trainer.model, val.x), val.y, val.mask).item()
         if loss < best_loss:
             best_loss, best_epoch = loss, epoch
             best_state = {name: t.clone() for name, t in trainer.model.state_dict().items()}
@@ -116,6 +115,8 @@ def train(args: argparse.Namespace, data: Split, seed: int) -> tuple[nn.Module, 
 
 def test_metrics(model: nn.Module, test: Split) -> dict[str, float]:
     """Loss, and mean over classes of average precision (map) and of macro F1 over absent and present (f1_pn)."""
+    from sklearn.metrics import average_precision_score, f1_score
+
     p = predict(model, test.x)
     loss = bce(p, test.y, test.mask).item()
     p, y, mask = (t.cpu().numpy() for t in (p, test.y, test.mask))
@@ -141,52 +142,31 @@ def run_training(args: argparse.Namespace, data: Split, test: Split) -> dict:
     return {"epochs": args.epochs, "per_seed": per_seed, "mean": mean}
 
 
-def run_bench(args: argparse.Namespace, data: Split) -> dict:
-    """Time of one training step, gather included, on full batches.
-
-    On CUDA, events mark the steps on the device's own time line and the host waits only at the end.
-    """
-    trainer = Trainer(args, seed=0)
+def step_of(args: argparse.Namespace, data: Split) -> Callable[[], None]:
+    """A training step on the next full batch, gather included."""
     if len(data.x) < args.batch:
         raise SystemExit(f"torch_att: {len(data.x)} training clips are fewer than a batch of {args.batch}")
+    trainer = Trainer(args, seed=0)
 
     def endless() -> Iterator[Tensor]:
         while True:
             yield from (i for i in batches(len(data.x), args.batch, args.device) if len(i) == args.batch)
 
-    index = endless()
-    for _ in range(WARM_UP_STEPS):
-        trainer.step(data.at(next(index)))
-    if args.device.type == "cuda":
-        marks = [torch.cuda.Event(enable_timing=True) for _ in range(args.bench + 1)]
-        torch.cuda.synchronize()
-        for mark in marks[:-1]:
-            mark.record()
-            trainer.step(data.at(next(index)))
-        marks[-1].record()
-        torch.cuda.synchronize()
-        times = [a.elapsed_time(b) for a, b in zip(marks, marks[1:])]
-    else:
-        marks = [time.perf_counter()]
-        for _ in range(args.bench):
-            trainer.step(data.at(next(index)))
-            marks.append(time.perf_counter())
-        times = [1e3 * (b - a) for a, b in zip(marks, marks[1:])]
-    median = statistics.median(times)
-    return {"steps": args.bench, "ms_per_step": median, "ms_per_step_mean": statistics.mean(times),
-            "ms_per_step_min": min(times), "clips_per_s": 1e3 * args.batch / median}
+    indices = endless()
+    if args.mode != "graphs":
+        return lambda: trainer.step(data.at(next(indices)))
+    index = next(indices).clone()
+    replay = captured(lambda: trainer.step(data.at(index)), args.device)
 
+    def step() -> None:
+        index.copy_(next(indices))
+        replay()
 
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
+    return step
 
 
 def arguments() -> argparse.Namespace:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__.splitlines()[0], MODES)
     parser.add_argument("dataset", type=Path, help="folder in the OpenMIC-2018 layout")
     parser.add_argument("--model", choices=MODELS, default="att")
     parser.add_argument("--seeds", type=positive, default=1, help="count: seeds 0 .. N-1, one after the other [1]")
@@ -196,25 +176,24 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weight-decay", type=float, default=1e-5, help="L2, added to the gradient [1e-5]")
     parser.add_argument("--dropout", type=float, help="[att 0.6, bilstm-att 0.2, others 0.5]")
     parser.add_argument("--loss", choices=LOSSES, default="bce")
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu, cuda, cuda:1 ... [cpu]")
-    parser.add_argument("--threads", type=positive, default=cores, help=f"CPU threads [all cores: {cores}]")
-    parser.add_argument("--compile", action="store_true", help="torch.compile, with CUDA graphs on CUDA")
-    parser.add_argument("--bench", type=positive, metavar="STEPS", help="time this many training steps instead")
+    parser.add_argument("--bench", type=float, metavar="SECONDS", help="time training steps for so long instead")
     args = parser.parse_args()
     args.epochs = args.epochs or DEFAULT_EPOCHS[args.model]
     args.batch = args.batch or DEFAULT_BATCH.get(args.model, 128)
+    if args.mode == "graphs" and not args.bench:
+        parser.error("--mode graphs is for --bench")
+    prepare(args)
     return args
 
 
 def main() -> None:
     args = arguments()
-    torch.set_num_threads(args.threads)
     data, test = load(args.dataset, args.device)
-    name = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else "cpu"
-    about = {"peer": "torch-compile" if args.compile else "torch-eager", "torch": torch.__version__, "device": name,
-             "threads": args.threads, "model": args.model, "batch": args.batch}
-    result = run_bench(args, data) if args.bench else run_training(args, data, test)
-    print(json.dumps(about | result))
+    if args.bench:
+        report(args, name(args), args.model, args.batch, times(step_of(args, data), args.device, args.bench))
+        return
+    result = {"peer": name(args), "model": args.model, "batch": args.batch} | about(args)
+    print(json.dumps(result | run_training(args, data, test)))
 
 
 if __name__ == "__main__":

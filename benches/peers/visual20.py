@@ -91,7 +91,7 @@ class Visual(nn.Module):
         if hasattr(self, "features"):
             x = self.features(x.unsqueeze(1)).permute(0, 2, 3, 1)
         x = self.proj(self.segments(x)).view(b, t * ROWS * self.columns, EMBEDDING)
-        places = torch.arange(x.shape[1]) // (ROWS * self.columns)
+        places = torch.arange(x.shape[1], device=x.device) // (ROWS * self.columns)
         valid = places < lengths.unsqueeze(1)
         x = h = norm_valid(self.bn_in, x, valid)
         for fc, bn in zip(self.fc, self.bn):
@@ -100,7 +100,7 @@ class Visual(nn.Module):
         if self.variant == "fc-tf":
             return torch.sigmoid(self.out(h.flatten(1))), None
         if self.variant == "att-tf-id":
-            band = F.one_hot(torch.arange(h.shape[1]) % COLUMNS, COLUMNS).to(h)
+            band = F.one_hot(torch.arange(h.shape[1], device=h.device) % COLUMNS, COLUMNS).to(h)
             h = torch.cat([h, band.expand(b, -1, -1)], 2)
         a = torch.sigmoid(self.att(h)).clamp(1e-7, 1 - 1e-7) * valid.unsqueeze(-1)
         a = a / a.sum(1, keepdim=True)

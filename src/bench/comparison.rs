@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::bench::results::{BenchReport, PeerResult, StepResult, Work};
 use crate::core::files::write_atomic;
-use crate::core::numbers::{count, duration, percent, si, three_digits, times};
+use crate::core::numbers::{count, duration, percent, three_digits, times};
 use crate::report::tables::table::{Align, Style, Table};
 use crate::{Error, Result};
 
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// lacks the measurement. Ratios are relative to the first adapter: 2.0 means twice as fast.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    reports: Vec<BenchReport>,
+    pub(super) reports: Vec<BenchReport>,
     /// One distinct label per report.
     pub adapters: Vec<String>,
     pub steps: Vec<StepRow>,
@@ -30,7 +30,7 @@ pub struct StepRow {
     pub replicas: usize,
     pub ms: Vec<Option<f64>>,
     pub clips_per_s: Vec<Option<f64>>,
-    pub peers: Vec<Option<PeerResult>>,
+    pub peers: Vec<Vec<PeerResult>>,
     pub speed: Vec<Option<f64>>,
 }
 
@@ -127,7 +127,7 @@ fn step_rows(reports: &[BenchReport]) -> Vec<StepRow> {
             speed: speeds(&ms),
             ms,
             clips_per_s: found.iter().map(|s| s.map(|s| s.clips_per_s)).collect(),
-            peers: found.iter().map(|s| s.and_then(|s| s.peer.clone())).collect(),
+            peers: found.iter().map(|s| s.map_or(vec![], |s| s.peers.clone())).collect(),
         }
     };
     keys.into_iter().map(row).collect()
@@ -182,25 +182,25 @@ impl Comparison {
     pub fn text(&self, style: Style) -> String {
         let mut out = String::new();
         for (i, (r, label)) in self.reports.iter().zip(&self.adapters).enumerate() {
-            let flops = si(r.peak.f32_gflops * 1e9, "FLOP/s");
-            let bandwidth = si(r.peak.bandwidth_gbs * 1e9, "B/s");
             let (driver, host) = (&r.adapter.driver, &r.host);
             out += &format!("{}  {label}\n   driver {driver}\n", i + 1);
             out += &format!("   {}, {} cores, {}\n", host.cpu, host.cores, host.os);
-            out += &format!("   measured peak {flops}, {bandwidth}\n");
+            out += &format!("   measured peak {}\n", r.peak.text());
         }
-        let ops = "Share of measured peak (geometric mean over cases), and speed relative to 1";
-        for (title, table) in
-            [("Training step, or forward pass of clips of 10 s", self.step_table()), (ops, self.op_table())]
-        {
-            if !table.is_empty() {
-                out += &format!("\n{title}\n{}", table.render(style));
-            }
+        for (title, table) in self.tables() {
+            out += &format!("\n{title}\n{}", table.render(style));
         }
         if !self.notes.is_empty() {
             out += &format!("\nNote: {}\n", self.notes.join("\nNote: "));
         }
         out
+    }
+
+    /// The tables that have rows, with their titles.
+    pub(super) fn tables(&self) -> impl Iterator<Item = (&'static str, Table)> {
+        let ops = "Share of measured peak (geometric mean over cases), and speed relative to 1";
+        let tables = [("Training step, or forward pass of clips of 10 s", self.step_table()), (ops, self.op_table())];
+        tables.into_iter().filter(|(_, table)| !table.is_empty())
     }
 
     fn step_table(&self) -> Table {
@@ -213,14 +213,15 @@ impl Comparison {
             let mut first = Some(label.as_str());
             for i in 0..self.adapters.len() {
                 let (Some(ms), Some(clips)) = (row.ms[i], row.clips_per_s[i]) else { continue };
-                let peer = row.peers[i].as_ref();
+                let peers = row.peers[i].iter().map(|p| format!("{} {}", p.name, duration(p.ms_per_step / 1e3)));
+                let peers = peers.collect::<Vec<_>>().join(", ");
                 t.row([
                     first.take().unwrap_or_default().to_owned(),
                     (i + 1).to_string(),
                     duration(ms / 1e3),
                     row.speed[i].map_or("-".into(), times),
                     if clips < 100.0 { three_digits(clips) } else { count(clips as u64) },
-                    peer.map_or("-".into(), |p| format!("{} {}", p.name, duration(p.ms_per_step / 1e3))),
+                    if peers.is_empty() { "-".into() } else { peers },
                 ]);
             }
         }
@@ -273,8 +274,8 @@ impl Comparison {
                     time_ms: s.ms_per_step,
                     speed_vs_first: base.map(|f| f.ms_per_step / s.ms_per_step),
                     clips_per_s: Some(s.clips_per_s),
-                    peer: s.peer.as_ref().map(|p| p.name.as_str()),
-                    peer_ms: s.peer.as_ref().map(|p| p.ms_per_step),
+                    peer: s.fastest_peer().map(|p| p.name.as_str()),
+                    peer_ms: s.fastest_peer().map(|p| p.ms_per_step),
                     ..who.clone()
                 });
             }

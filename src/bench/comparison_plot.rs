@@ -1,5 +1,6 @@
 //! Benchmarks of several adapters as grouped bars: time per training step, and fraction of the measured peak per op.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use plotters::coord::Shift;
@@ -8,6 +9,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Result;
 use crate::bench::comparison::{Comparison, OpRow, StepRow};
+use crate::bench::results::fastest;
 use crate::core::numbers::{duration, percent};
 use crate::report::plots::axis::Axis;
 use crate::report::plots::figure::{
@@ -77,7 +79,7 @@ impl<'a> ComparisonFigure<'a> {
             bars: (0..c.adapters.len())
                 .filter_map(|i| {
                     let seconds = row.ms[i]? / 1e3;
-                    Some((i, seconds, duration(seconds), row.peers[i].as_ref().map(|p| p.ms_per_step / 1e3)))
+                    Some((i, seconds, duration(seconds), fastest(&row.peers[i]).map(|p| p.ms_per_step / 1e3)))
                 })
                 .collect(),
         };
@@ -102,9 +104,10 @@ impl<'a> ComparisonFigure<'a> {
         .collect();
         let groups = || panels.iter().flat_map(|p| &p.groups);
         let widest = groups().map(|g| text_width(&g.label, LABEL)).fold(0.0, f64::max);
-        let mut peers: Vec<&str> = c.steps.iter().flat_map(|s| &s.peers).flatten().map(|p| p.name.as_str()).collect();
-        peers.dedup();
-        let peer = (!peers.is_empty()).then(|| format!("{} on the same machine", peers.join(", ")));
+        let peers = c.steps.iter().flat_map(|s| &s.peers).filter_map(|peers| Some(fastest(peers)?.name.as_str()));
+        let peers: BTreeSet<&str> = peers.collect();
+        let names = || peers.iter().copied().collect::<Vec<_>>().join(", ");
+        let peer = (!peers.is_empty()).then(|| format!("{} on the same machine", names()));
         ComparisonFigure { adapters: &c.adapters, labels: widest.min(260.0).ceil() as i32 + 12, peer, panels }
     }
 

@@ -121,14 +121,5 @@ pub fn front_end(timer: &Timer, part: FrontEndPart) -> Result<StepResult> {
     bound.push(("input".into(), gpu.upload("input", &values)?));
     let bound: Vec<(&str, Buffer)> = bound.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
     let plan = draft.realise(gpu, &bound)?;
-    let seconds = timer.seconds(&[&plan.recording])?;
-    Ok(StepResult {
-        work: Work::Forward,
-        model: part.name(),
-        batch,
-        replicas: 1,
-        ms_per_step: seconds * 1e3,
-        clips_per_s: batch as f64 / seconds,
-        peer: None,
-    })
+    Ok(StepResult::new(Work::Forward, part.name(), batch, 1, timer.time(&[&plan.recording])?))
 }

@@ -7,7 +7,7 @@
 //! forward pass no more than its cost says (a gather binds a whole dataset and reads a batch). Small cases fit a
 //! cache and can exceed the bandwidth of large buffers.
 
-use crate::bench::results::{KernelResult, Peak};
+use crate::bench::results::{KernelResult, Peak, Time};
 use crate::bench::timer::Timer;
 use crate::check::{Case, Fixture};
 use crate::core::error::Result;
@@ -28,7 +28,7 @@ pub fn kernels(timer: &Timer, case: &Case, peak: Peak) -> Result<Vec<KernelResul
     let steps = fixture.draft.steps();
     let mut results = vec![];
     for (at, dispatch) in steps.iter().enumerate() {
-        let seconds = timer.seconds(&[&fixture.plan.single(gpu, dispatch)?])?;
+        let Time { seconds, sampling } = timer.time(&[&fixture.plan.single(gpu, dispatch)?])?;
         let work = work(dispatch, cost, (at < forward).then_some(computing));
         let (gflops, gbs) = (work.flops / seconds / 1e9, work.bytes / seconds / 1e9);
         let before = steps[..at].iter().filter(|d| d.entry == dispatch.entry).count();
@@ -37,9 +37,10 @@ pub fn kernels(timer: &Timer, case: &Case, peak: Peak) -> Result<Vec<KernelResul
             kernel: if before == 0 { dispatch.entry.into() } else { format!("{} ({})", dispatch.entry, before + 1) },
             case: case.name.clone(),
             time_us: seconds * 1e6,
+            sampling: Some(sampling),
             gflops,
             gbs,
-            share_of_peak: (gflops / peak.f32_gflops).max(gbs / peak.bandwidth_gbs),
+            share_of_peak: peak.share(gflops, gbs),
         });
     }
     Ok(results)

@@ -6,10 +6,12 @@ mod dispatched;
 mod front_ends;
 mod host;
 mod kernels;
+pub mod markdown;
 mod peak;
 pub mod results;
 mod steps;
 mod timer;
+mod warnings;
 
 #[doc(hidden)]
 pub use dispatched::dispatched;
@@ -18,8 +20,9 @@ pub use kernels::kernels;
 #[doc(hidden)]
 pub use peak::SHADER as PEAK_SHADER;
 pub use peak::peak;
-pub use steps::{Share, Step, profile, step};
+pub use steps::{Step, step};
 pub use timer::Timer;
+pub use warnings::{Load, warnings};
 
 use crate::bench::results::{AdapterInfo, BenchReport, Peak};
 use crate::gpu::{Adapter, AdapterKind, Gpu};
@@ -34,6 +37,8 @@ pub fn report(gpu: &Gpu, peak: Peak) -> BenchReport {
         peak,
         kernels: vec![],
         steps: vec![],
+        load: None,
+        warnings: vec![],
     }
 }
 

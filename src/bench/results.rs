@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::core::files::{read_limited, write_atomic};
+use crate::core::numbers::{duration, si};
 use crate::{Error, Result};
 
 /// A benchmark file larger than this is not one.
@@ -24,6 +25,12 @@ pub struct BenchReport {
     pub peak: Peak,
     pub kernels: Vec<KernelResult>,
     pub steps: Vec<StepResult>,
+    /// Share of the CPU time that other processes took meanwhile; `None` where that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<f64>,
+    /// Why the figures may be wrong, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +56,50 @@ pub struct Host {
 pub struct Peak {
     pub f32_gflops: f64,
     pub bandwidth_gbs: f64,
+    /// Time of a dispatch that does nothing, in a chain in which each waits for the one before, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch_us: Option<f64>,
+}
+
+impl Peak {
+    /// The larger of the fractions of peak arithmetic and bandwidth.
+    pub(crate) fn share(&self, gflops: f64, gbs: f64) -> f64 {
+        (gflops / self.f32_gflops).max(gbs / self.bandwidth_gbs)
+    }
+
+    /// "1.23 TFLOP/s, 456 GB/s, a launch 4.10 µs"
+    pub fn text(&self) -> String {
+        let launch = self.launch_us.map_or_else(String::new, |us| format!(", a launch {}", duration(us * 1e-6)));
+        format!("{}, {}{launch}", si(self.f32_gflops * 1e9, "FLOP/s"), si(self.bandwidth_gbs * 1e9, "B/s"))
+    }
+
+    /// The better one of each figure.
+    fn best(self, other: Peak) -> Peak {
+        Peak {
+            f32_gflops: self.f32_gflops.max(other.f32_gflops),
+            bandwidth_gbs: self.bandwidth_gbs.max(other.bandwidth_gbs),
+            launch_us: [self.launch_us, other.launch_us].into_iter().flatten().reduce(f64::min),
+        }
+    }
+}
+
+/// How a time was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// Submissions that were timed, after some that warm up; the time is their median.
+    pub samples: usize,
+    /// Repetitions in each of them.
+    pub repetitions: usize,
+    /// Interquartile range of the samples divided by their median.
+    pub spread: f64,
+}
+
+/// A measured time, and how it was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Time {
+    /// Median of the samples, of one repetition.
+    pub seconds: f64,
+    pub sampling: Sampling,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +111,9 @@ pub struct KernelResult {
     pub case: String,
     /// Median time of one dispatch, in microseconds.
     pub time_us: f64,
+    /// `None` in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     pub gflops: f64,
     /// 10^9 bytes per second.
     pub gbs: f64,
@@ -88,11 +142,68 @@ pub struct StepResult {
     pub batch: usize,
     pub replicas: usize,
     pub ms_per_step: f64,
+    /// `None` in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     /// Clips of all replicas together, per second.
     pub clips_per_s: f64,
-    /// Another program doing the same step on the same machine.
+    /// Other programs doing the same step on the same machine. Files of earlier versions have one.
+    #[serde(default, alias = "peer", deserialize_with = "one_or_several", skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerResult>,
+    /// Where the time goes, if that was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peer: Option<PeerResult>,
+    pub profile: Option<Profile>,
+}
+
+/// A step kernel by kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Longest first.
+    pub kernels: Vec<StepKernel>,
+    /// The time of the step less the sum of its kernels, in milliseconds: above 0 gaps between dispatches and cold
+    /// caches, below 0 the overlap of dispatches, each of which was timed on its own.
+    pub difference_ms: f64,
+}
+
+impl Profile {
+    /// What the difference is.
+    pub fn difference(&self) -> &'static str {
+        if self.difference_ms < 0.0 { "overlap of dispatches" } else { "gaps between dispatches" }
+    }
+
+    /// Dispatches of a step.
+    pub fn calls(&self) -> usize {
+        self.kernels.iter().map(|k| k.calls).sum()
+    }
+}
+
+/// A kernel's part of a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepKernel {
+    pub kernel: String,
+    /// Dispatches per step.
+    pub calls: usize,
+    /// Sum of the medians of all of them, each timed on its own.
+    pub ms: f64,
+    /// Of the dispatch whose time varies most.
+    pub sampling: Sampling,
+}
+
+pub(crate) fn fastest(peers: &[PeerResult]) -> Option<&PeerResult> {
+    peers.iter().min_by(|a, b| a.ms_per_step.total_cmp(&b.ms_per_step))
+}
+
+fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PeerResult>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Peers {
+        One(PeerResult),
+        Several(Vec<PeerResult>),
+    }
+    Ok(match Peers::deserialize(from)? {
+        Peers::One(peer) => vec![peer],
+        Peers::Several(peers) => peers,
+    })
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -152,6 +263,25 @@ impl KernelResult {
 }
 
 impl StepResult {
+    /// A measured step without peers.
+    pub(crate) fn new(work: Work, model: String, batch: usize, replicas: usize, time: Time) -> StepResult {
+        StepResult {
+            work,
+            model,
+            batch,
+            replicas,
+            ms_per_step: time.seconds * 1e3,
+            sampling: Some(time.sampling),
+            clips_per_s: (batch * replicas) as f64 / time.seconds,
+            peers: vec![],
+            profile: None,
+        }
+    }
+
+    pub(crate) fn fastest_peer(&self) -> Option<&PeerResult> {
+        fastest(&self.peers)
+    }
+
     /// Key by which results of adapters are matched.
     pub fn key(&self) -> (&str, usize, usize) {
         (&self.model, self.batch, self.replicas)
@@ -167,6 +297,38 @@ impl BenchReport {
         })?;
         report.validate().map_err(|reason| Error::data(path, one_line(&reason)))?;
         Ok(report)
+    }
+
+    /// Adds these results to `earlier` ones of the same adapter. What both have is replaced, and shares are relative to
+    /// the better peak.
+    ///
+    /// # Errors
+    /// `Usage` if `earlier` is of another adapter, driver or version.
+    pub fn after(self, earlier: BenchReport) -> Result<BenchReport> {
+        let who = |r: &BenchReport| (r.adapter.clone(), r.wmic_version.clone());
+        if who(&self) != who(&earlier) {
+            let AdapterInfo { name, driver, .. } = &earlier.adapter;
+            let of = format!("{name}, driver {driver}, by wmic {}", earlier.wmic_version);
+            return Err(Error::Usage(format!("cannot add to results of {of}: name another file")));
+        }
+        let peak = self.peak.best(earlier.peak);
+        let (mut kernels, mut steps) = (earlier.kernels, earlier.steps);
+        kernels.retain(|k| self.kernels.iter().all(|new| new.key() != k.key()));
+        kernels.extend(self.kernels);
+        kernels.iter_mut().for_each(|k| k.share_of_peak = peak.share(k.gflops, k.gbs));
+        for mut step in self.steps {
+            // Another program's times and a profile stay where they were not measured again.
+            if let Some(at) = steps.iter().position(|old| old.key() == step.key()) {
+                let old = steps.remove(at);
+                step.profile = step.profile.or(old.profile);
+                if step.peers.is_empty() {
+                    step.peers = old.peers;
+                }
+            }
+            steps.push(step);
+        }
+        let load = [self.load, earlier.load].into_iter().flatten().reduce(f64::max);
+        Ok(BenchReport { peak, kernels, steps, load, ..self })
     }
 
     /// Writes the file atomically.
@@ -196,10 +358,19 @@ impl BenchReport {
         }
         positive(self.peak.f32_gflops, "peak.f32_gflops")?;
         positive(self.peak.bandwidth_gbs, "peak.bandwidth_gbs")?;
+        positive(self.peak.launch_us.unwrap_or(1.0), "peak.launch_us")?;
+        if let Some(text) = self.warnings.iter().find(|t| t.len() > 1000 || t.contains(char::is_control)) {
+            return Err(format!("{text:?} is not a warning of at most 1000 printable bytes"));
+        }
+        not_negative(self.load.unwrap_or(0.0), "load")?;
+        let sampled = |sampling: Option<Sampling>, what: &str| {
+            sampling.map_or(Ok(()), |s| not_negative(s.spread, &format!("spread of {what}")))
+        };
         let (mut kernels, mut steps) = (HashSet::new(), HashSet::new());
         for k in &self.kernels {
             let name = format!("kernel {} ({})", k.kernel, k.case);
             positive(k.time_us, &format!("time_us of {name}"))?;
+            sampled(k.sampling, &name)?;
             not_negative(k.gflops, &format!("gflops of {name}"))?;
             not_negative(k.gbs, &format!("gbs of {name}"))?;
             not_negative(k.share_of_peak, &format!("share_of_peak of {name}"))?;
@@ -211,8 +382,13 @@ impl BenchReport {
             let name = format!("step {} (batch {}, {} replicas)", s.model, s.batch, s.replicas);
             positive(s.ms_per_step, &format!("ms_per_step of {name}"))?;
             positive(s.clips_per_s, &format!("clips_per_s of {name}"))?;
-            if let Some(peer) = &s.peer {
+            sampled(s.sampling, &name)?;
+            for peer in &s.peers {
                 positive(peer.ms_per_step, &format!("ms_per_step of the peer of {name}"))?;
+            }
+            for k in s.profile.iter().flat_map(|p| &p.kernels) {
+                positive(k.ms, &format!("ms of {} of {name}", k.kernel))?;
+                sampled(Some(k.sampling), &k.kernel)?;
             }
             if !steps.insert(s.key()) {
                 return Err(format!("{name} is listed twice"));
@@ -225,8 +401,11 @@ impl BenchReport {
         let (a, h) = (&self.adapter, &self.host);
         let about = [&self.wmic_version, &self.date, &a.name, &a.vendor, &a.backend, &a.driver, &a.kind, &h.os, &h.cpu];
         let kernels = self.kernels.iter().flat_map(|k| [&k.op, &k.kernel, &k.case]);
-        let steps = self.steps.iter().flat_map(|s| [Some(&s.model), s.peer.as_ref().map(|p| &p.name)]).flatten();
-        about.into_iter().chain(kernels).chain(steps).map(String::as_str)
+        let models = self.steps.iter().map(|s| &s.model);
+        let peers = self.steps.iter().flat_map(|s| &s.peers).map(|p| &p.name);
+        let profiles = self.steps.iter().filter_map(|s| s.profile.as_ref());
+        let profiled = profiles.flat_map(|p| &p.kernels).map(|k| &k.kernel);
+        about.into_iter().chain(kernels).chain(models).chain(peers).chain(profiled).map(String::as_str)
     }
 }
 

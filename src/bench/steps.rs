@@ -1,6 +1,6 @@
 //! Whole training steps: forward, backward and update of all replicas, on clips of noise.
 
-use crate::bench::results::{StepResult, Work};
+use crate::bench::results::{Profile, StepKernel, StepResult, Work};
 use crate::bench::timer::Timer;
 use crate::core::error::Result;
 use crate::core::random::Stream;
@@ -27,10 +27,10 @@ const CLASSES: usize = 20;
 const REPLICAS: [usize; 2] = [1, 10];
 /// Batches in the dataset of noise: enough to exceed caches, as in real training.
 const BATCHES: usize = 16;
-/// Width of VGGish for the models that use it.
+/// Width of VGGish for the models that use it, unless another is given.
 const WIDTH: Width = Width::Quarter;
 
-/// Settings of single-note models.
+/// Settings of single-note models; the width unless another is given.
 const NOTES: Notes = Notes {
     input: FeatureKind::Cqt,
     attention: 25,
@@ -45,100 +45,104 @@ const NOTES: Notes = Notes {
 pub struct Step {
     pub model: &'static Model,
     pub train_front_end: TrainFrontEnd,
+    /// Of VGGish, or of a single-note model.
+    pub width: Width,
     /// Clips.
     pub batch: usize,
     pub replicas: usize,
 }
 
 impl Step {
-    /// As in the model's paper; visual models with a frozen VGGish of 1/4 width, objectives of pre-training at this
-    /// width, single-note models at 1/8 width.
-    pub fn of(model: &'static Model, replicas: usize) -> Step {
-        Step { model, train_front_end: TrainFrontEnd::None, batch: model.protocol.batch, replicas }
+    /// As in the model's paper, except for the width of what is computed from audio: by default visual models with a
+    /// frozen VGGish of 1/4 width, objectives of pre-training at this width, single-note models at 1/8 width.
+    fn new(model: &'static Model, replicas: usize, width: Option<Width>) -> Step {
+        let width = width.unwrap_or(if model.is_single_note() { NOTES.width } else { WIDTH });
+        Step { model, train_front_end: TrainFrontEnd::None, width, batch: model.protocol.batch, replicas }
     }
 
     /// A visual model with all of VGGish trained, on 4 clips of 10 patches.
-    pub(crate) fn with_front_end(model: &'static Model) -> Step {
-        Step { train_front_end: TrainFrontEnd::All, batch: 4, ..Step::of(model, 1) }
+    fn with_front_end(model: &'static Model, width: Option<Width>) -> Step {
+        Step { train_front_end: TrainFrontEnd::All, batch: 4, ..Step::new(model, 1, width) }
     }
 
-    /// Of every network, with one seed and with ten, as far as they fit on small adapters; `audio`: of those that do
-    /// not take embeddings.
-    pub fn all(audio: bool) -> Vec<Step> {
-        let on_embeddings = |m: &Model| m.inputs[0].row().embedding;
+    /// Of one network: with one seed, and with ten where they fit on small adapters.
+    pub fn of(model: &'static Model, width: Option<Width>) -> Vec<Step> {
+        let replicas = if on_embeddings(model) { &REPLICAS[..] } else { &REPLICAS[..1] };
+        replicas.iter().map(|replicas| Step::new(model, *replicas, width)).collect()
+    }
+
+    /// Of every network; `audio`: of those that do not take embeddings.
+    pub fn all(audio: bool, width: Option<Width>) -> Vec<Step> {
         let models = MODELS.iter().filter(|m| !m.is_forest()).filter(|m| !audio || !on_embeddings(m));
-        let replicas = |m: &Model| if on_embeddings(m) { &REPLICAS[..] } else { &REPLICAS[..1] };
-        let steps = models.flat_map(|m| replicas(m).iter().map(|r| Step::of(m, *r)));
-        steps.chain([Step::with_front_end(find("att-tf").expect("a model"))]).collect()
+        let steps = models.flat_map(|m| Step::of(m, width));
+        steps.chain([Step::with_front_end(find("att-tf").expect("a model"), width)]).collect()
     }
 
     /// Name, as in `benches/peers`.
     pub fn name(&self) -> String {
+        let (model, width) = (self.model, self.width);
         match self.train_front_end {
-            TrainFrontEnd::None if self.model.is_single_note() => {
-                format!("{} {}, CQT, {} %", self.model.name, NOTES.width, NOTES.attention)
+            TrainFrontEnd::None if model.is_single_note() => {
+                format!("{} {width}, CQT, {} %", model.name, NOTES.attention)
             }
-            TrainFrontEnd::None if is_objective(self.model) => format!("{} {WIDTH}", self.model.name),
-            TrainFrontEnd::None => self.model.name.into(),
-            TrainFrontEnd::Dense => format!("{} + dense layer {WIDTH}", self.model.name),
-            TrainFrontEnd::All => format!("{} + VGGish {WIDTH}", self.model.name),
+            TrainFrontEnd::None if is_objective(model) => format!("{} {width}", model.name),
+            TrainFrontEnd::None if model.trains_vggish() && width != WIDTH => {
+                format!("{} on VGGish {width}", model.name)
+            }
+            TrainFrontEnd::None => model.name.into(),
+            TrainFrontEnd::Dense => format!("{} + dense layer {width}", model.name),
+            TrainFrontEnd::All => format!("{} + VGGish {width}", model.name),
         }
     }
 }
 
-/// A kernel's part of a training step.
-pub struct Share {
-    pub kernel: &'static str,
-    /// Calls per step.
-    pub calls: usize,
-    /// Of all calls, each timed on its own.
-    pub seconds: f64,
+fn on_embeddings(model: &Model) -> bool {
+    model.inputs[0].row().embedding
 }
 
-/// Times a training step.
-pub fn step(timer: &Timer, step: Step) -> Result<StepResult> {
+/// Times a training step; `profiled`: also every dispatch of it on its own.
+pub fn step(timer: &Timer, step: Step, profiled: bool) -> Result<StepResult> {
     let learner = learner(timer.gpu, step)?;
-    let seconds = timer.seconds(&learner.step_plans().map(|plan| &plan.recording))?;
-    Ok(StepResult {
-        work: Work::Training,
-        model: step.name(),
-        batch: step.batch,
-        replicas: step.replicas,
-        ms_per_step: seconds * 1e3,
-        clips_per_s: (step.batch * step.replicas) as f64 / seconds,
-        peer: None,
-    })
+    let time = timer.time(&learner.step_plans().map(|plan| &plan.recording))?;
+    let mut result = StepResult::new(Work::Training, step.name(), step.batch, step.replicas, time);
+    if profiled {
+        result.profile = Some(profile(timer, &learner, result.ms_per_step)?);
+    }
+    Ok(result)
 }
 
-/// Times every dispatch of such a step on its own, longest first.
-pub fn profile(timer: &Timer, step: Step) -> Result<Vec<Share>> {
-    let learner = learner(timer.gpu, step)?;
-    let mut parts: Vec<Share> = vec![];
+fn profile(timer: &Timer, learner: &Learner, ms_per_step: f64) -> Result<Profile> {
+    let mut kernels: Vec<StepKernel> = vec![];
     for plan in learner.step_plans() {
         for dispatch in &plan.dispatches {
-            let seconds = timer.seconds(&[&plan.single(timer.gpu, dispatch)?])?;
-            match parts.iter_mut().find(|p| p.kernel == dispatch.entry) {
-                Some(part) => {
-                    part.calls += 1;
-                    part.seconds += seconds;
+            let time = timer.time(&[&plan.single(timer.gpu, dispatch)?])?;
+            let (ms, sampling) = (time.seconds * 1e3, time.sampling);
+            match kernels.iter_mut().find(|k| k.kernel == dispatch.entry) {
+                Some(k) => {
+                    k.calls += 1;
+                    k.ms += ms;
+                    if sampling.spread > k.sampling.spread {
+                        k.sampling = sampling;
+                    }
                 }
-                None => parts.push(Share { kernel: dispatch.entry, calls: 1, seconds }),
+                None => kernels.push(StepKernel { kernel: dispatch.entry.into(), calls: 1, ms, sampling }),
             }
         }
     }
-    parts.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-    Ok(parts)
+    kernels.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    let difference_ms = ms_per_step - kernels.iter().map(|k| k.ms).sum::<f64>();
+    Ok(Profile { kernels, difference_ms })
 }
 
 fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
-    let Step { model, train_front_end, batch, replicas } = step;
+    let Step { model, train_front_end, width, batch, replicas } = step;
     let clips = BATCHES * batch;
     let kind = model.input(train_front_end, NOTES.input);
-    let width = kind.instance_len(WIDTH);
+    let instance_len = kind.instance_len(width);
     let mut noise = Stream::new(0, 0);
     let objective = is_objective(model);
     let instances = if objective { 1 } else { kind.instances(kind.samples()) };
-    let count = clips * instances * width;
+    let count = clips * instances * instance_len;
     let data = Dataset {
         path: "noise".into(),
         classes: (0..CLASSES).map(|k| k.to_string()).collect(),
@@ -152,7 +156,7 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
                 FeatureValues::F32(floats.into())
             },
             instances,
-            width,
+            width: instance_len,
             lengths: vec![instances as u32; clips],
             spectrum: None,
         },
@@ -170,10 +174,10 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
     let config = Config {
         seeds: (0..replicas as u64).collect(),
         batch,
-        front_end: model.trains_vggish().then(|| FrontEnd::new(Source::Random(0), WIDTH)),
+        front_end: model.trains_vggish().then(|| FrontEnd::new(Source::Random(0), width)),
         train_front_end,
-        notes: model.is_single_note().then_some(NOTES),
-        pretrain: objective.then(|| Pretraining { width: WIDTH, ..Default::default() }),
+        notes: model.is_single_note().then_some(Notes { width, ..NOTES }),
+        pretrain: objective.then(|| Pretraining { width, ..Default::default() }),
         ..Config::of(model.name, "noise")?
     };
     let dataset = DeviceDataset::of_dataset(gpu, &data)?;

@@ -203,6 +203,32 @@ fn bench_writes_a_file_that_compares_with_itself() {
 }
 
 #[test]
+fn the_profile_of_a_step_adds_up_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (json, page) = (at("a.json"), at("a.md"));
+    let peer = r#"{"peer": "sloth", "model": "fc-t", "batch": 128, "ms_per_step": 1e9}"#;
+    std::fs::write(at("peer.json"), peer).unwrap();
+    let measure = ["bench", "--quick", "--model", "fc-t", "--out", &json, "--peer", &at("peer.json")];
+    let printed: Value = serde_json::from_str(&stdout(&[&measure[..], &["--json"]].concat())).unwrap();
+    let step = &printed["steps"][0];
+    let kernels = step["profile"]["kernels"].as_array().unwrap();
+    let sum: f64 = kernels.iter().map(|k| k["ms"].as_f64().unwrap()).sum();
+    let whole = sum + step["profile"]["difference_ms"].as_f64().unwrap();
+    assert!((whole / step["ms_per_step"].as_f64().unwrap() - 1.0).abs() < 1e-9, "{printed}");
+    assert_eq!((&step["peers"][0]["name"], &step["sampling"]["samples"]), (&"sloth".into(), &5.into()));
+    assert!(printed["peak"]["launch_us"].as_f64().unwrap() > 0.0);
+
+    // What is in the file is kept.
+    stdout(&["bench", "--quick", "--op", "masked_bce", "--out", &json, "--append", "--markdown", &page]);
+    let all: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!((all["steps"].as_array().unwrap().len(), &all["kernels"][0]["op"]), (2, &"masked_bce".into()));
+    let page = std::fs::read_to_string(&page).unwrap();
+    let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(headings, ["Measured peak", "Training steps", "A step of fc-t", "Kernels"]);
+}
+
+#[test]
 fn bench_rejects_garbage() {
     let folder = tempfile::tempdir().unwrap();
     let garbage = folder.path().join("garbage.json");

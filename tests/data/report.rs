@@ -5,8 +5,10 @@ use std::path::Path;
 use wmic::Array;
 use wmic::bench::comparison::compare;
 use wmic::bench::results::{
-    AdapterInfo, BenchReport, Host, KernelResult, Peak, PeerResult, PeerStep, StepResult, Work,
+    AdapterInfo, BenchReport, Host, KernelResult, Peak, PeerResult, PeerStep, Profile, Sampling, StepKernel,
+    StepResult, Work,
 };
+use wmic::bench::warnings;
 use wmic::metrics::evaluation::{SeedPredictions, Subject, evaluate};
 use wmic::metrics::thresholds::Threshold;
 use wmic::report::tables::evaluation::{class_table, summary};
@@ -108,21 +110,34 @@ fn a_single_label_evaluation_reports_accuracy() {
     assert!(line.contains("  P .") && line.contains("  R .") && line.ends_with("over 2 seeds"), "{line}");
 }
 
+const SAMPLING: Option<Sampling> = Some(Sampling { samples: 7, repetitions: 1200, spread: 0.04 });
+
 fn kernel(op: &str, case: &str, time_us: f64, share_of_peak: f64) -> KernelResult {
     let kernel = format!("{op}_forward");
-    KernelResult { op: op.into(), kernel, case: case.into(), time_us, gflops: 10.0, gbs: 1.0, share_of_peak }
+    KernelResult {
+        op: op.into(),
+        kernel,
+        case: case.into(),
+        time_us,
+        sampling: SAMPLING,
+        gflops: 10.0,
+        gbs: 1.0,
+        share_of_peak,
+    }
 }
 
 fn step(model: &str, ms_per_step: f64) -> StepResult {
-    let peer = Some(PeerResult { name: "torch".into(), ms_per_step: 3.0 * ms_per_step });
+    let peer = |name: &str, slower| PeerResult { name: name.into(), ms_per_step: slower * ms_per_step };
     StepResult {
         work: Work::Training,
         model: model.into(),
         batch: 128,
         replicas: 1,
         ms_per_step,
+        sampling: SAMPLING,
         clips_per_s: 128e3 / ms_per_step,
-        peer,
+        peers: vec![peer("torch eager", 9.0), peer("torch", 3.0)],
+        profile: None,
     }
 }
 
@@ -138,9 +153,11 @@ fn report(name: &str, kernels: Vec<KernelResult>, steps: Vec<StepResult>) -> Ben
             kind: "discrete".into(),
         },
         host: Host { os: "Linux".into(), cpu: "fast".into(), cores: 2 },
-        peak: Peak { f32_gflops: 1000.0, bandwidth_gbs: 100.0 },
+        peak: Peak { f32_gflops: 1000.0, bandwidth_gbs: 100.0, launch_us: Some(4.0) },
         kernels,
         steps,
+        load: None,
+        warnings: vec![],
     }
 }
 
@@ -155,6 +172,73 @@ fn two_reports() -> [BenchReport; 2] {
 #[track_caller]
 fn assert_close(got: Option<f64>, want: f64) {
     assert!(got.is_some_and(|g| (g - want).abs() < 1e-9), "{got:?} instead of {want}");
+}
+
+#[test]
+fn files_of_earlier_versions_load() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
+    let old = BenchReport::load(&folder.join("llvmpipe-epyc-2core.json")).unwrap();
+    assert_eq!((old.peak.launch_us, old.kernels[0].sampling), (None, None));
+    assert_eq!(old.steps[0].peers.len(), 1, "it has the key `peer`");
+    assert!(old.markdown().contains("torch-eager 6.53 ms (2.72)"), "{}", old.markdown());
+}
+
+fn profiled() -> StepResult {
+    let part = |kernel: &str, calls, ms| StepKernel { kernel: kernel.into(), calls, ms, sampling: SAMPLING.unwrap() };
+    let kernels = vec![part("linear_forward", 3, 4.0), part("adam", 1, 1.5)];
+    StepResult { profile: Some(Profile { kernels, difference_ms: 0.5 }), ..step("att", 6.0) }
+}
+
+#[test]
+fn a_page_names_what_was_measured_and_what_is_doubtful() {
+    let mut a = report("A", vec![kernel("linear", "a|b", 2.0, 3.1)], vec![profiled()]);
+    a.warnings = warnings(&a);
+    let page = a.markdown();
+    for line in [
+        "> **Warning:** above the measured peak: linear_forward, a|b (310 %); data that fits a cache is faster there \
+         than the peak, which is the memory's",
+        "| 1.00 TFLOP/s | 100 GB/s | 4.00 µs |",
+        "| att | 128 | 1 | 6.00 ms | 4.0 % | 7 x 1 200 | 21.3 k clips/s | torch eager 54.0 ms (0.11); torch 18.0 ms \
+         (0.33) |",
+        "4 dispatches, whose launches alone take about 16.0 µs in a row.",
+        "| linear_forward | 3 | 4.00 ms | 4.0 % | 7 x 1 200 | 67 % |",
+        "| gaps between dispatches |  | 500 µs |  |  | 8.3 % |",
+        "| **step** | **4** | **6.00 ms** |  |  | **100 %** |",
+        "| linear_forward | a\\|b | 2.00 µs | 4.0 % | 7 x 1 200 | 10.0 | 1.00 | 310 % |",
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} is not in {page}");
+    }
+    let both = compare(&two_reports()).unwrap().markdown();
+    assert!(both.contains("| fc, batch 128, 1 seed | 2 | 1.00 ms |"), "{both}");
+}
+
+#[test]
+fn a_wide_spread_is_doubtful() {
+    let mut a = report("A", vec![kernel("linear", "x", 2.0, 1.0)], vec![step("att", 6.0)]);
+    assert!(warnings(&a).is_empty());
+    a.steps[0].sampling = Some(Sampling { spread: 0.42, ..SAMPLING.unwrap() });
+    let said = "1 of 2 times spread by more than 10 % of their median (most: att, 42 %): is the machine idle?";
+    assert_eq!(warnings(&a), [said]);
+    a.load = Some(0.31);
+    assert_eq!(warnings(&a)[0], "other processes took 31 % of the CPU time meanwhile: times may be too long");
+}
+
+#[test]
+fn later_results_are_added_to_earlier_ones() {
+    let [_, b] = two_reports();
+    let earlier = BenchReport { steps: vec![profiled(), step("rnn", 9.0)], ..b.clone() };
+    let better = Peak { f32_gflops: 500.0, bandwidth_gbs: 200.0, launch_us: Some(3.0) };
+    let later = BenchReport { peak: better, steps: vec![step("att", 5.0)], kernels: vec![], ..b.clone() };
+    let all = later.clone().after(earlier).unwrap();
+    assert_eq!(all.peak, Peak { f32_gflops: 1000.0, bandwidth_gbs: 200.0, launch_us: Some(3.0) });
+    assert_eq!(all.kernels[0].share_of_peak, 0.01, "relative to the better peak");
+    assert_eq!(
+        all.steps.iter().map(|s| (s.model.as_str(), s.ms_per_step)).collect::<Vec<_>>(),
+        [("rnn", 9.0), ("att", 5.0)]
+    );
+    assert!(all.steps[1].profile.is_some(), "it was not measured again");
+    let error = later.after(report("C", vec![], vec![])).unwrap_err().to_string();
+    assert!(error.contains("cannot add to results of C, driver 1.2"), "{error}");
 }
 
 /// Benchmark file of a version that timed training only.

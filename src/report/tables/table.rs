@@ -81,6 +81,22 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// The table in GitHub's Markdown.
+    pub fn markdown(&self) -> String {
+        let line = |cells: &[String]| {
+            let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
+        let head: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
+        let rule = |(_, align): &(String, Align)| if *align == Align::Left { "---|" } else { "---:|" };
+        let rule: String = self.columns.iter().map(rule).collect();
+        let totals = self.totals.iter().map(|row| {
+            line(&row.iter().map(|c| if c.is_empty() { c.clone() } else { format!("**{c}**") }).collect::<Vec<_>>())
+        });
+        let rows: String = self.rows.iter().map(|row| line(row)).chain(totals).collect();
+        format!("{}|{rule}\n{rows}", line(&head))
+    }
+
     fn cells<S: Into<String>>(&self, cells: impl IntoIterator<Item = S>) -> Vec<String> {
         let cells: Vec<String> = cells.into_iter().map(|c| printable(&c.into())).collect();
         assert_eq!(cells.len(), self.columns.len(), "cells in a row");
