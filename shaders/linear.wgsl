@@ -86,6 +86,9 @@ fn gradient(at: u32) -> Value {
     return before_relu(g, saved_y[at], p.slope, p.scale, p.threshold > 0u);
 }
 
+// Whether dropout follows: its code is longer than all the rest.
+override DROPS: bool = false;
+
 // Without dropout another buffer is bound as the clock, of any length.
 fn clock_of(replica: u32) -> vec4<u32> {
     let i = 4u * replica;
@@ -96,7 +99,7 @@ fn finish_y(replica: u32, at: u32, sum: Value) {
     var v = sum;
     if p.accumulate == 1u { v += y[at]; }
     if p.relu == 1u { v = relu(v, p.slope); }
-    if p.threshold > 0u {
+    if DROPS {
         let i = at - replica * p.m * p.segments * p.columns / WIDTH;
         v *= dropout_factor(i, p.stream, clock_of(replica), p.threshold, p.scale);
     }

@@ -9,7 +9,6 @@ enable subgroups;
 #import texel
 #import linear
 #import relu
-#import dropout
 #ifdef VEC4
 const WIDTH = 4u; // elements of a Value, in which views are indexed
 #else
@@ -24,7 +23,6 @@ const WIDTH = 1u;
 @group(0) @binding(6) var<storage, read_write> grad_x: array<Value>; // (R, M, S, K)
 // (N, S, K) every grad_stride; and grad_b (N) every b_stride
 @group(0) @binding(7) var<storage, read_write> grad_w: array<Value>;
-@group(0) @binding(9) var<storage, read> clock: array<u32>;           // (R, 4): seed low, seed high, step, 0
 
 #ifndef VEC4
 // Four values from the i-th on.
@@ -49,20 +47,10 @@ fn leading(v: vec4<f32>, left: u32) -> vec4<f32> { return v; }
 fn at_most(i: vec4<u32>, last: u32) -> vec4<u32> { return i; }
 #endif
 
-// Without dropout another buffer is bound as the clock, of any length.
-fn clock_of(replica: u32) -> vec4<u32> {
-    let i = 4u * replica;
-    return vec4(clock[i], clock[i + 1u], clock[i + 2u], clock[i + 3u]);
-}
-
-fn store_y(replica: u32, i: u32, sum: Value) {
+fn store_y(i: u32, sum: Value) {
     var v = sum;
     if p.accumulate == 1u { v += y[i]; }
     if p.relu == 1u { v = relu(v, p.slope); }
-    if p.threshold > 0u {
-        let own = i - replica * p.m * p.segments * p.columns / WIDTH;
-        v *= dropout_factor(own, p.stream, clock_of(replica), p.threshold, p.scale);
-    }
     y[i] = v;
 }
 
@@ -79,16 +67,16 @@ fn store_grad_b(i: u32, v: Value) {
 }
 
 // The `left` columns of v that a row has.
-fn put_y(replica: u32, at: u32, row: u32, left: u32, v: vec4<f32>) {
+fn put_y(at: u32, row: u32, left: u32, v: vec4<f32>) {
     if row >= p.m { return; }
     let i = at + row * p.segments * (p.columns / WIDTH);
 #ifndef VEC4
-    store_y(replica, i, v.x);
-    if left > 1u { store_y(replica, i + 1u, v.y); }
-    if left > 2u { store_y(replica, i + 2u, v.z); }
-    if left > 3u { store_y(replica, i + 3u, v.w); }
+    store_y(i, v.x);
+    if left > 1u { store_y(i + 1u, v.y); }
+    if left > 2u { store_y(i + 2u, v.z); }
+    if left > 3u { store_y(i + 3u, v.w); }
 #else
-    store_y(replica, i, v);
+    store_y(i, v);
 #endif
 }
 
@@ -118,15 +106,15 @@ fn put_grad_w(at: u32, row: u32, left: u32, v: vec4<f32>) {
 #endif
 }
 
-fn put_rows_y(replica: u32, at: u32, row: u32, left: u32, bias: vec4<f32>, t: Rows) {
-    put_y(replica, at, row, left, t[0] + bias);
-    put_y(replica, at, row + 1u, left, t[1] + bias);
-    put_y(replica, at, row + 2u, left, t[2] + bias);
-    put_y(replica, at, row + 3u, left, t[3] + bias);
-    put_y(replica, at, row + 4u, left, t[4] + bias);
-    put_y(replica, at, row + 5u, left, t[5] + bias);
-    put_y(replica, at, row + 6u, left, t[6] + bias);
-    put_y(replica, at, row + 7u, left, t[7] + bias);
+fn put_rows_y(at: u32, row: u32, left: u32, bias: vec4<f32>, t: Rows) {
+    put_y(at, row, left, t[0] + bias);
+    put_y(at, row + 1u, left, t[1] + bias);
+    put_y(at, row + 2u, left, t[2] + bias);
+    put_y(at, row + 3u, left, t[3] + bias);
+    put_y(at, row + 4u, left, t[4] + bias);
+    put_y(at, row + 5u, left, t[5] + bias);
+    put_y(at, row + 6u, left, t[6] + bias);
+    put_y(at, row + 7u, left, t[7] + bias);
 }
 
 fn put_rows_grad_x(at: u32, row: u32, left: u32, t: Rows) {
@@ -197,10 +185,10 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
 #endif
     }
     let at = ((replica * p.m * p.segments + segment) * p.columns + p.first + col) / WIDTH;
-    put_rows_y(replica, at, row, left, bias, t0);
-    put_rows_y(replica, at, row + 8u, left, bias, t1);
-    put_rows_y(replica, at, row + 16u, left, bias, t2);
-    put_rows_y(replica, at, row + 24u, left, bias, t3);
+    put_rows_y(at, row, left, bias, t0);
+    put_rows_y(at, row + 8u, left, bias, t1);
+    put_rows_y(at, row + 16u, left, bias, t2);
+    put_rows_y(at, row + 24u, left, bias, t3);
 }
 
 @compute @workgroup_size(8)

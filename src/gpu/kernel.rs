@@ -114,7 +114,7 @@ macro_rules! params {
         #[repr(C)]
         #[derive(Clone, Copy, Debug, $crate::__bytemuck::Pod, $crate::__bytemuck::Zeroable)]
         #[bytemuck(crate = "::wmic::__bytemuck")]
-        $vis struct $name { $($field: $ty),* }
+        $vis struct $name { $($vis $field: $ty),* }
         impl $crate::gpu::Params for $name {
             const FIELDS: &'static [$crate::gpu::UniformField] =
                 &[$((stringify!($field), std::mem::offset_of!($name, $field))),*];

@@ -12,14 +12,19 @@
 //! error.
 
 mod cases;
+mod gradients;
 mod kernels;
+mod layer;
 
 use super::{Entry, relu_gradient};
 use crate::graph::slice_sums;
 use kernels::BIASES;
+use layer::DROPOUTS;
 
-pub(super) use kernels::{Dims, Gradient, SUBGROUP8, TILES, parameter_gradients, tile_product_rounds};
-pub use kernels::{Linear, linear, linear_dropout, linear_with};
+pub(super) use gradients::{Gradient, parameter_gradients};
+pub use kernels::Linear;
+pub(super) use kernels::{Dims, SUBGROUP8, TILES, tile_product_rounds};
+pub use layer::{linear, linear_dropout, linear_with};
 
 pub(crate) const OP: Entry = Entry {
     name: "linear",
@@ -35,6 +40,8 @@ pub(crate) const OP: Entry = Entry {
         &BIASES[1],
         &slice_sums::SHADERS[0],
         &slice_sums::SHADERS[1],
+        &DROPOUTS[0],
+        &DROPOUTS[1],
         &SUBGROUP8[0],
         &SUBGROUP8[1],
         &relu_gradient::SHADERS[0],
