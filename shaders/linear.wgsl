@@ -289,7 +289,8 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     weight_tile(id.z, group / weight_tiles(), group % weight_tiles(), local_index);
 }
 
-// Both: the tiles of all slices of grad_w, then those of grad_x.
+#ifndef TILE128
+// Both: the tiles of all slices of grad_w, then those of grad_x. Products large enough for tiles of 128 do not need it.
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn linear_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                    @builtin(local_invocation_index) local_index: u32) {
@@ -301,3 +302,4 @@ fn linear_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups
         input_tile(id.z, group - first, local_index);
     }
 }
+#endif

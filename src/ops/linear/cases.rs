@@ -90,6 +90,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("64 x 64, ragged rows and outputs", &[761, 11], 693, true),
         case("64 x 64, ragged rows and inputs", &[761, 693], 11, true).forward_tolerance(1e-4, 1e-5),
         case("64 x 64, ragged inputs and outputs", &[11, 761], 693, true).forward_tolerance(1e-4, 1e-5),
+        segmented("64 x 64, segments, both gradients", [60, 130, 60], 60),
         segmented("64 x 64, segments", [380, 2, 40], 700),
         segmented("128 x 128, segments", [380, 8, 12], 700),
         segmented("att-tf, width 1/8", [40, 24, 64], 512).bench(),

@@ -153,11 +153,12 @@ impl Dims {
         }
     }
 
-    /// Whether one dispatch computes the gradients of x and of w, if that is wanted.
+    /// Whether one dispatch computes the gradients of x and of w, if that is wanted: it gains little for a large
+    /// product.
     pub(super) fn in_one_dispatch(&self, target: Target, dw: Option<&Sink>) -> bool {
         let variant = self.weight_variant(target);
         dw.is_some()
-            && matches!(variant, Product::Tile(_))
+            && matches!(variant, Product::Tile(Tile { side: ..128, .. }))
             && variant == self.input_variant(target)
             && self.terms().nth(1).is_none()
             && self.parts(self.slices()).nth(1).is_none()
