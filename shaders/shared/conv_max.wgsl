@@ -18,7 +18,7 @@ struct Params {
     panel: u32,
 }
 
-// Frames of a filter that are multiplied at once: 8, or 7 for filters of up to 7.
+// Frames of a filter that are multiplied at once, 8 or 7 (see src/ops/conv_max.rs).
 override TAPS: u32 = 8u;
 
 // Frames and output channels of a workgroup.

@@ -16,8 +16,8 @@ struct Params {
     scale: f32,      // 1 / (1 - p)
     stream: u32,
     accumulate: u32, // add to the output, bits: 1 into grad_w (or y), 2 into grad_b, 4 into grad_x
-    slices: u32,     // backward weight and bias: M is summed in this many slices
-    w_at: u32,       // backward weight and slices: offsets in the output of grad_w
+    slices: u32,     // of grad_w and grad_b: M is summed in this many slices
+    w_at: u32,       // offsets in their output of grad_w
     b_at: u32,       //   and of grad_b
     k_from: u32,     // forward: the sum is over these steps of K; a longer one is a sum of several
     k_to: u32,

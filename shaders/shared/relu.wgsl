@@ -2,7 +2,10 @@
 #import value
 #import nan
 
-fn relu(v: Value, slope: f32) -> Value { return keep_nan(v, max(v, slope * v)); }
+fn relu(v: Value, slope: f32) -> Value {
+    if slope == 0.0 { return keep_nan(v, max(v, Value(0.0))); }
+    return select(slope * v, v, v > Value(0.0));
+}
 
 // The gradient before both of g after them, from their output y.
 fn before_relu(g: Value, y: Value, slope: f32, scale: f32, drops: bool) -> Value {

@@ -267,7 +267,7 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
         update(&t3, a[3], b);
     }
     if p.has_bias == 1u && group % tiles == 0u && row + 4u * lane < p.n {
-        let i = (p.b_at + replica * p.b_stride + p.first + row + 4u * lane) / WIDTH;
+        let i = (p.b_at + replica * p.b_stride + row + 4u * lane) / WIDTH;
 #ifndef VEC4
         let outputs = p.n - row - 4u * lane;
         store_grad_b(i, sums.x);

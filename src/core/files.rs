@@ -117,9 +117,14 @@ pub(crate) fn create_directories<T>(path: &Path, work: impl FnOnce() -> Result<T
     done
 }
 
-/// `wmic` in the user's cache directory: what can be made again.
+/// `wmic` in the user's cache directory, or one for temporary files: what can be made again.
 pub(crate) fn cache_folder() -> PathBuf {
-    dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("wmic")
+    own_cache_folder().unwrap_or_else(|| std::env::temp_dir().join("wmic"))
+}
+
+/// As [`cache_folder`], but nowhere that others can write to.
+pub(crate) fn own_cache_folder() -> Option<PathBuf> {
+    Some(dirs::cache_dir()?.join("wmic"))
 }
 
 /// Locks a directory until the result is dropped, or the process ends. `user`: what else may be using it, for the

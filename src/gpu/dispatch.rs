@@ -124,7 +124,7 @@ pub struct Recorder {
     pub target: Target,
     pub op: &'static str,
     pub dispatches: Vec<Dispatch>,
-    /// Recorded after the dispatches of the pass.
+    /// Recorded later, at the latest after the dispatches of the pass.
     pub slice_sums: Vec<SliceSum>,
 }
 

@@ -1,14 +1,15 @@
 //! What the driver compiled, kept in the user's cache folder from one run to the next, where the backend can (Vulkan).
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::core::error::{Error, Result};
-use crate::core::files::{cache_folder, sha256, write_atomic};
+use crate::core::files::{own_cache_folder, sha256, write_atomic_via};
 
 /// Length of a SHA-256 in hexadecimal digits: a file is that of the data, then the data.
 const DIGEST: usize = 64;
-/// Larger files are not read.
+/// More is neither written nor read.
 const MOST: u64 = 256 << 20;
 
 /// The driver's cache of compiled kernels. It is written when it is dropped, if it has changed.
@@ -24,18 +25,21 @@ impl PipelineCache {
         if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
-        let file = cache_folder().join("pipelines").join(wgpu::util::pipeline_cache_key(adapter)?);
+        let file = own_cache_folder()?.join("pipelines").join(wgpu::util::pipeline_cache_key(adapter)?);
         let read = read(&file);
         let descriptor = wgpu::PipelineCacheDescriptor { label: Some("wmic"), data: read.as_deref(), fallback: true };
-        // SAFETY: the data are what this function got from wgpu, as their hash shows, and it checks that they are of
-        // this version, adapter and driver.
+        // SAFETY: the data are whole, as their hash shows, from a folder of the user's own that only this program
+        // writes to, and wgpu checks that they are of its version, of this adapter and driver.
         let raw = unsafe { device.create_pipeline_cache(&descriptor) };
         Some(PipelineCache { raw, file, read })
     }
 
     fn write(&self) -> Result<()> {
-        let Some(data) = self.raw.get_data().filter(|data| self.read.as_ref() != Some(data)) else { return Ok(()) };
-        write(&self.file, &data)
+        let fits = |data: &Vec<u8>| (DIGEST + data.len()) as u64 <= MOST;
+        match self.raw.get_data().filter(|data| self.read.as_ref() != Some(data) && fits(data)) {
+            Some(data) => write(&self.file, &data),
+            None => Ok(()),
+        }
     }
 }
 
@@ -50,10 +54,9 @@ impl Drop for PipelineCache {
 
 /// The data in a file of [`write`]; `None` without it, and for one that is not whole.
 fn read(file: &Path) -> Option<Vec<u8>> {
-    if fs::metadata(file).ok()?.len() > MOST {
-        return None;
-    }
-    let content = fs::read(file).ok()?;
+    let file = fs::metadata(file).ok().filter(fs::Metadata::is_file).and_then(|_| fs::File::open(file).ok())?;
+    let mut content = vec![];
+    file.take(MOST).read_to_end(&mut content).ok()?;
     let (digest, data) = content.split_at_checked(DIGEST)?;
     (sha256(&mut &*data).ok()?.as_bytes() == digest).then(|| data.to_vec())
 }
@@ -61,7 +64,7 @@ fn read(file: &Path) -> Option<Vec<u8>> {
 fn write(file: &Path, data: &[u8]) -> Result<()> {
     let digest = sha256(&mut &*data).map_err(Error::io(file))?;
     fs::create_dir_all(file.parent().expect("it is in a folder")).map_err(Error::io(file))?;
-    write_atomic(file, |to| {
+    write_atomic_via(&file.with_extension("part"), file, |to| {
         to.write_all(digest.as_bytes())?;
         to.write_all(data)
     })

@@ -155,8 +155,10 @@ impl<'g> Builder<'g> {
         matches!(self.graph.storages[self.graph.tensors[t.0].1.0].kind, StorageKind::Param(_))
     }
 
+    /// Also as the memory of a detached tensor.
     fn is_read(&self, storage: Storage) -> bool {
-        self.kept.contains(&storage) || self.is_input(storage)
+        let read = |x: &Tensor| self.graph.memory_of(*x) == storage;
+        self.kept.contains(&storage) || self.graph.nodes.iter().any(|n| n.x.iter().any(read))
     }
 
     fn is_input(&self, storage: Storage) -> bool {
@@ -209,12 +211,18 @@ impl<'g> Builder<'g> {
                 .iter()
                 .zip(&io.dx)
                 .any(|(&x, dx)| self.is_param(x) && dx.as_ref().is_some_and(|dx| dx.accumulate));
-            slice_sums::record_waiting(r, adds);
+            if adds {
+                slice_sums::record_waiting(r, true);
+            }
             if io.dx.iter().any(Option::is_some) {
                 // Backward has its own working memory: that of forward may be reused already.
                 io.scratch = node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect();
                 r.op = node.op.name();
                 node.op.backward(&io, r)?;
+                // Gradients of computed tensors are read by the ops that computed them.
+                let arena = self.arena_slot.get(GRADS);
+                let computed = r.slice_sums.iter().any(|sum| Some(&sum.into.slot) != arena);
+                slice_sums::record_waiting(r, computed);
             }
         }
         slice_sums::record_waiting(r, true);

@@ -25,6 +25,14 @@ const WAITING: usize = 16 << 20;
 const SPAN: usize = 32 << 20;
 
 impl SliceSum {
+    /// Whether both sum to one gradient: that of the first replica is enough.
+    fn meets(&self, other: &SliceSum) -> bool {
+        let ranges = |of: &SliceSum| [0, 1].map(|i| (of.into.offset + of.at[i], of.lens[i]));
+        let overlap = |(a, b): (usize, usize), (c, d): (usize, usize)| a < c + d && c < a + b;
+        self.into.slot == other.into.slot
+            && ranges(self).iter().any(|one| ranges(other).iter().any(|two| overlap(*one, *two)))
+    }
+
     fn vec4(&self) -> bool {
         self.lens.iter().chain(&self.at).chain([&self.stride]).all(|len| len.is_multiple_of(4))
     }
@@ -46,7 +54,8 @@ pub fn record(r: &mut Recorder, mut sums: Vec<SliceSum>) {
         let (vec4, replicas, mut range) = (sums[0].vec4(), sums[0].replicas, sums[0].into);
         let mut now = vec![];
         sums.retain(|sum| {
-            let fits = now.len() < PARTS && sum.vec4() == vec4 && sum.replicas == replicas;
+            let alike = sum.vec4() == vec4 && sum.replicas == replicas;
+            let fits = now.len() < PARTS && alike && !now.iter().any(|other: &SliceSum| other.meets(sum));
             let joined = range.cover(sum.into).filter(|all| fits && all.len <= SPAN.max(range.len));
             let Some(joined) = joined else { return true };
             range = joined;
@@ -58,7 +67,7 @@ pub fn record(r: &mut Recorder, mut sums: Vec<SliceSum>) {
 }
 
 fn dispatch(r: &mut Recorder, sums: &[SliceSum], gradients: View, vec4: bool) {
-    r.op = sums[0].op;
+    let op = std::mem::replace(&mut r.op, sums[0].op);
     let width = if vec4 { 4 } else { 1 };
     let mut end = 0;
     let mut parts = sums.iter().map(|sum| {
@@ -86,4 +95,5 @@ fn dispatch(r: &mut Recorder, sums: &[SliceSum], gradients: View, vec4: bool) {
     let most = sums.iter().map(|sum| sum.slices).max().unwrap_or(0);
     let launch = Grid::folded(end, sums[0].replicas).iterations(most + PARTS);
     r.dispatch(&SHADERS[usize::from(vec4)], "slice_sums", &bindings, p, launch);
+    r.op = op;
 }

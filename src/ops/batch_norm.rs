@@ -16,7 +16,7 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Launch, Recorder, Shader, Target, View, params, shader};
+use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, Target, View, params, shader};
 use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
 const SHADER: Shader = shader!("batch_norm.wgsl", "shared/place.wgsl");
@@ -140,7 +140,8 @@ impl Slices {
     fn of(io: &Io, target: Target) -> Slices {
         let (rows, f) = (io.x(0).shape.rows(), io.x(0).shape.last());
         let alone = variants::avoids_barriers(target);
-        let most = if alone { FEW_SLICES.max(INVOCATIONS * variants::row_width(f) / f) } else { MAX_SLICES };
+        let few = FEW_SLICES.max(INVOCATIONS * variants::row_width(f) / f).max(rows.div_ceil(MAX_ITERATIONS / 2));
+        let most = if alone { few.min(MAX_SLICES) } else { MAX_SLICES };
         Slices { alone, rows: SLICE.max(rows.div_ceil(most)) }
     }
 

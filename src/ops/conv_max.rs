@@ -105,7 +105,7 @@ impl Dims {
 
     /// How the weights are packed for a variant.
     fn packing(&self, variant: Variant) -> Packing {
-        // All filters that are not in pairs share a kernel for subgroups: a driver takes a second or more to compile it.
+        // All filters that are not in pairs share a kernel for subgroups: compiling it takes a driver a second or more.
         let exact = self.in_pairs() || variant == Variant::Tile;
         let taps = if self.size <= 7 && exact { 7 } else { 8 };
         let chunks = self.size.div_ceil(taps);

@@ -35,7 +35,8 @@ pub(super) struct Tile {
     pub vec4: bool,
 }
 
-/// A shader of `shared/tile_product.wgsl` by the side of its tiles, 32, 64 and 128, and whether rows are multiples of 4.
+/// A shader of `shared/tile_product.wgsl`, by the side of its tiles, 32, 64 or 128, and whether rows are multiples of
+/// 4.
 pub(super) type Tiles = [[Shader; 2]; 3];
 
 pub(super) const fn tiles(base: Shader) -> Tiles {

@@ -122,8 +122,8 @@ fn portable_kernels_are_in_the_tables_of_amd_and_do_not_spill() {
     }
 }
 
-/// Metal and DX12 write a component of a vector in workgroup memory by reading and writing all of it, so invocations that
-/// write components of the same vector race.
+/// Metal and DX12 write a component of a vector in workgroup memory by reading and writing all of it, so invocations
+/// that write components of the same vector race.
 #[test]
 fn no_kernel_writes_a_component_of_a_vector_in_workgroup_memory() {
     fn stores(block: &naga::Block, pointers: &mut Vec<naga::Handle<Expression>>) {

@@ -68,6 +68,7 @@ pub(super) fn cases() -> Vec<Case> {
         in_parts(segmented("in parts, ragged", [5, 3, 7], 130), 3, ALIGN),
         in_parts(segmented("in parts, vec4", [9, 2, 8], 132), 2, ALIGN),
         in_parts(segmented("in parts, one segment", [7, 1, 20], 132), 1, ALIGN),
+        in_parts(segmented("in parts, with the bias", [7, 1, 20], 100), 1, 110),
         // Gradients of the weights by tiles: two slices in parts of half as many outputs.
         in_parts(segmented("in parts, several slices", [150, 2, 8], 200), 2, 2 * ALIGN),
         // More rows than the kernels for 8 lanes sum in one loop. Sums of 240 000 terms of both signs: 8.4e-4 was

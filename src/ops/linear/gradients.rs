@@ -21,7 +21,7 @@ pub(super) fn record(op: &Linear, io: &Io, r: &mut Recorder) {
         (relu, _) => Gradient { dy, after: relu.map(|relu| (relu, io.y(0).view)) },
     };
     let mut input = io.dx(0).map(|dx| Input { w: io.x(1), dx });
-    if let Some(Input { w, dx }) = input.take_if(|_| !d.in_one_dispatch(r.target, io.dx(1))) {
+    if let Some(Input { w, dx }) = input.take_if(|input| !d.in_one_dispatch(r.target, input.dx, io.dx(1))) {
         // A sum over the outputs, to which every part adds. If it is added to an earlier contribution, it is
         // complete before.
         let joins = dx.accumulate && d.terms().nth(1).is_some();

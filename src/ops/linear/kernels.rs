@@ -155,9 +155,10 @@ impl Dims {
 
     /// Whether one dispatch computes the gradients of x and of w, if that is wanted: it gains little for a large
     /// product.
-    pub(super) fn in_one_dispatch(&self, target: Target, dw: Option<&Sink>) -> bool {
+    pub(super) fn in_one_dispatch(&self, target: Target, dx: &Sink, dw: Option<&Sink>) -> bool {
         let variant = self.weight_variant(target);
-        dw.is_some()
+        // Both are written: parameters' gradients of several replicas are interleaved.
+        dw.is_some_and(|dw| dw.view.slot != dx.view.slot)
             && matches!(variant, Product::Tile(Tile { side: ..128, .. }))
             && variant == self.input_variant(target)
             && self.terms().nth(1).is_none()

@@ -141,7 +141,7 @@ impl Op for Linear {
                 let first = m % self.segments * input.shape().last();
                 let dot: f64 = input.row(m).iter().zip(&w.row(n)[first..]).map(|(a, b)| a * b).sum();
                 let v = dot + if self.has_bias(x.len()) { x[2][n] } else { 0.0 };
-                let v = self.negative_slope.map_or(v, |slope| v.max(slope * v));
+                let v = self.negative_slope.map_or(v, |slope| if v > 0.0 { v } else { slope * v });
                 y.row_mut(m)[n] = v * self.dropout.map_or(1.0, |(p, stream)| {
                     let clock = &x[x.len() - 1];
                     dropout_factor(m * w.shape().rows() + n, stream, [0, 1, 2, 3].map(|i| clock[i] as u32), p)

@@ -1,7 +1,7 @@
-//! Fully connected layer: y = f(x w^T + b) over the innermost axis, f nothing or ReLU.
+//! Fully connected layer: y = f(x w^T + b) over the innermost axis, f nothing, or ReLU, plain or leaky, and dropout.
 //!
 //! x (..., K), w (N, K) as PyTorch stores it, b (N) or none, y (..., N). The outer axes fold into M rows.
-//! Gradients, with g = dy where y > 0 (all of dy without ReLU): dx = g w; dw = g^T x; db = sum of g over the rows.
+//! Gradients, with g = dy f', f' from y: dx = g w; dw = g^T x; db = sum of g over the rows.
 //!
 //! Segmented: w (N, S K), and row i of x is multiplied by the columns of segment i mod S only. This is how
 //! Watcharasupat, Gururani and Lerch ("Visual attention for musical instrument recognition", 2020) pass each
