@@ -124,7 +124,7 @@ impl Extractor {
         self.extract(excerpts, true)
     }
 
-    /// As [`Extractor::run`]; without `read` the features stay on the GPU, see [`Extractor::features`].
+    /// As [`Extractor::run`]; without `read` the features are only on the GPU, see [`Extractor::features`].
     pub(crate) fn extract(&self, excerpts: &[&[f32]], read: bool) -> Result<Vec<Extract>> {
         assert!(excerpts.len() <= self.batch, "more excerpts than the extractor's batch");
         let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -139,9 +139,9 @@ impl Extractor {
             let stage = self.stage(&mut smaller, some.len(), samples)?;
             stage.run(&self.gpu, &some)?;
             // Whole batches of the longest excerpts are where they are wanted.
-            let there = !read && std::ptr::eq(stage, &self.full) && some.len() == excerpts.len();
-            let found = self.extracts(stage, &some, !there)?;
-            for (&i, extract) in members.iter().zip(&found).filter(|_| !read) {
+            let there = std::ptr::eq(stage, &self.full) && some.len() == excerpts.len();
+            let found = self.extracts(stage, &some, read || !there)?;
+            for (&i, extract) in members.iter().zip(&found) {
                 let (at, valid) = (i * self.instances * self.width, extract.instances * self.width);
                 let rest = vec![0.0f32; self.instances * self.width - valid];
                 match there {
@@ -269,7 +269,7 @@ mod tests {
     use crate::nn::front_ends::vggish::Width;
 
     #[test]
-    fn features_that_stay_are_those_that_are_read_whatever_the_lengths_in_a_batch() {
+    fn features_on_the_gpu_are_those_that_are_read_whatever_the_lengths_in_a_batch() {
         let gpu = Gpu::open(None).unwrap();
         let options = Options {
             width: Width::Full,
@@ -282,12 +282,16 @@ mod tests {
         let short = [30_000, 50_000].map(sound);
         let long: Vec<Vec<f32>> = (0..extractor.batch() - 2).map(|i| sound(150_000 + i)).collect();
         let all: Vec<&[f32]> = short.iter().chain(&long).map(Vec::as_slice).collect();
-        let read = extractor.extract(&all, true).unwrap();
-        extractor.extract(&all, false).unwrap();
-        let stayed = gpu.read::<f32>(extractor.features()).unwrap();
+        let expected = extractor.extract(&all, true).unwrap();
         let each = extractor.instances() * extractor.instance_len();
-        for (extract, stayed) in read.iter().zip(stayed.chunks_exact(each)) {
-            assert!(extract.features == stayed, "{} instances", extract.instances);
+        let others: Vec<&[f32]> = all.iter().rev().copied().collect();
+        for (count, read) in [(all.len(), false), (3, false), (all.len(), true), (3, true), (1, true)] {
+            extractor.extract(&others, false).unwrap();
+            extractor.extract(&all[..count], read).unwrap();
+            let there = gpu.read::<f32>(extractor.features()).unwrap();
+            for (extract, there) in expected.iter().zip(there.chunks_exact(each)).take(count) {
+                assert!(extract.features == there, "{} instances, {count} {read}", extract.instances);
+            }
         }
     }
 }
