@@ -271,9 +271,8 @@ mod tests {
 
     #[test]
     fn a_voice_speaks_at_times_and_is_heard_where_it_does() {
-        let notes = Notes { classes: ["flute", "voice"].map(String::from).to_vec(), ..notes() };
-        let notes =
-            Notes { notes: notes.notes.iter().cloned().map(|n| Note { class: n.class % 2, ..n }).collect(), ..notes };
+        let mut notes = Notes { classes: ["flute", "voice"].map(String::from).to_vec(), ..notes() };
+        notes.notes.iter_mut().for_each(|note| note.class %= 2);
         let samples = 5 * SR as usize;
         let (recipe, renderer) = (Recipe::new(&notes, samples), Renderer::new(samples));
         let plans = (0..600).map(|index| recipe.draw(Part::Train, &mut Counter::new(3, [0, index, 0])));
