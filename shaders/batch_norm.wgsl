@@ -117,17 +117,26 @@ fn join(a: Moments, b: Moments) -> Moments {
     return Moments(n, a.mean + delta * fraction, a.square + b.square + delta * delta * (a.n * fraction));
 }
 
-// Of the valid rows from `first` to `end` in one pass, shifted by the first so that nothing cancels.
-fn moments_of_rows(replica: u32, column: u32, first: u32, end: u32) -> Moments {
+// The first valid row from `first` to `end`, or 0 if there is none.
+fn pivot_of(replica: u32, column: u32, first: u32, end: u32) -> Value {
+    var row = first;
+    while row < end {
+        let ends = clip_ends(replica, row);
+        if row < ends.x { return x[replica * p.x_stride + row * p.f + column]; }
+        row = ends.y;
+    }
+    return Value(0.0);
+}
+
+// Of the valid rows from `first` to `end` in one pass, less a pivot so that nothing cancels.
+fn moments_of_rows(replica: u32, column: u32, first: u32, end: u32, pivot: Value) -> Moments {
     var row = first;
     var n = 0.0;
-    var pivot = Value(0.0);
     var sum = Value(0.0);
     var square = Value(0.0);
     while row < end {
         let ends = clip_ends(replica, row);
         let stop = min(ends.x, end);
-        if n == 0.0 && row < stop { pivot = x[replica * p.x_stride + row * p.f + column]; }
         for (; row < stop; row++) {
             let d = x[replica * p.x_stride + row * p.f + column] - pivot;
             sum += d;
@@ -138,7 +147,7 @@ fn moments_of_rows(replica: u32, column: u32, first: u32, end: u32) -> Moments {
     }
     let shift = sum / max(n, 1.0);
     let deviation = square - sum * shift;
-    return Moments(n, pivot + shift, keep_nan(deviation, max(deviation, Value(0.0))));
+    return Moments(n, shift, keep_nan(deviation, max(deviation, Value(0.0))));
 }
 
 #ifndef WHOLE
@@ -153,9 +162,10 @@ fn batch_norm_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
     let c = i % p.f;
     let slice = i / p.f;
     let first = slice * p.slice_rows;
-    let m = moments_of_rows(id.z, c, first, slice_end(first));
+    let pivot = pivot_of(id.z, c, first, slice_end(first));
+    let m = moments_of_rows(id.z, c, first, slice_end(first), pivot);
     let at = slice_moments_of(id.z, slice);
-    moments[at + c] = m.mean;
+    moments[at + c] = pivot + m.mean;
     moments[at + p.f + c] = m.square;
     if c == 0u { moments[at + 2u * p.f] = Value(m.n); }
 }
@@ -192,7 +202,7 @@ var<workgroup> lane_moments: array<Moments, WORKGROUP_SIZE>; // (lanes, columns)
 
 #ifdef WHOLE
 fn moments_of_lane(replica: u32, part: Part) -> Moments {
-    return moments_of_rows(replica, part.column, part.row, part.end);
+    return moments_of_rows(replica, part.column, part.row, part.end, pivot_of(replica, part.column, 0u, p.rows));
 }
 #else
 fn moments_of_lane(replica: u32, part: Part) -> Moments { return joined(replica, part.column, part.lane, part.lanes); }
@@ -217,7 +227,10 @@ fn batch_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
     }
     workgroupBarrier();
     if c >= p.f { return; }
-    let m = lane_moments[local_index % p.columns];
+    var m = lane_moments[local_index % p.columns];
+#ifdef WHOLE
+    m.mean += pivot_of(id.z, c, 0u, p.rows);
+#endif
 #endif
     let inverse_n = 1.0 / max(m.n, 1.0);
     let rstd = 1.0 / sqrt(m.square * inverse_n + p.eps);

@@ -144,8 +144,8 @@ pub trait Op: Debug {
         Err(Error::NoGradient { op: self.name() })
     }
 
-    /// Whether the gradient of output 0 is that of each input, so that one memory can serve for both; then the input has
-    /// no [`Io::dx`].
+    /// Whether the gradient of output 0 is that of each input, so that one memory can serve for both; then the input
+    /// has no [`Io::dx`].
     fn passes_gradient(&self) -> bool {
         false
     }

@@ -6,13 +6,13 @@ use crate::graph::{Graph, Init, Spec, Tensor};
 use crate::ops::activation::{Activation, Dropout};
 use crate::ops::batch_norm::{self, BatchNorm, Norm};
 use crate::ops::clip_dropout::clip_dropout_factors;
+use crate::ops::conv2d;
 use crate::ops::group_norm::{self, GroupNorm};
 use crate::ops::join_columns::join_columns;
 use crate::ops::linear::{self, Linear};
 use crate::ops::recurrent::{self, Direction, Sequence};
 use crate::ops::recurrent_cell::{Cell, State, recurrent_cell};
 use crate::ops::relative_attention::{RelativeAttention, relative_attention};
-use crate::ops::conv2d;
 
 /// Weight initialisation of a linear layer; biases are zero unless noted.
 #[derive(Clone, Copy, Debug)]

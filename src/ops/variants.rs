@@ -121,8 +121,8 @@ pub(super) fn by_row_texels(target: Target, n: usize, shaders: &'static [Shader;
 pub(super) enum Reduction {
     /// In slices of rows, which every workgroup of the next dispatch joins.
     Slices,
-    /// The same, which every invocation joins: where a workgroup's invocations are the lanes of a CPU, what is live at a
-    /// barrier goes through memory.
+    /// The same, which every invocation joins: where a workgroup's invocations are the lanes of a CPU, what is live at
+    /// a barrier goes through memory.
     Alone,
     /// In one dispatch: a workgroup sums all rows of its columns and goes on with them.
     Whole,

@@ -9,10 +9,11 @@
 //! running = (1 - momentum) running + momentum new, with the unbiased variance (of one instance: 0; of none: no
 //! change). For evaluation the running statistics are used, dropout is off, and there is no gradient.
 
+mod cases;
+
+use super::Entry;
 use super::affine::{self, Place};
 use super::variants::{self, Reduction};
-use super::Entry;
-use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
@@ -146,7 +147,7 @@ impl Slices {
     fn of(io: &Io, target: Target) -> Slices {
         let (rows, f) = (io.x(0).shape.rows(), io.x(0).shape.last());
         let how = variants::reduction(target, rows);
-        let few = FEW_SLICES.max(INVOCATIONS * variants::row_width(f) / f).max(rows.div_ceil(MAX_ITERATIONS / 2));
+        let few = FEW_SLICES.max(INVOCATIONS * variants::row_width(f) / f).max(rows.div_ceil(MAX_ITERATIONS / 3));
         let most = if how == Reduction::Alone { few.min(MAX_SLICES) } else { MAX_SLICES };
         Slices { how, rows: SLICE.max(rows.div_ceil(most)) }
     }
@@ -255,9 +256,10 @@ impl Train {
     }
 }
 
-/// An invocation per Value and slice, which loops over the slice's rows, and as often again to find their clips.
+/// An invocation per Value and slice, which loops over the slice's rows, and as often again to find their clips, and
+/// the first valid one.
 fn per_slice(p: Params, replicas: usize) -> Launch {
-    Grid::items((p.slices * p.f) as usize, WORKGROUP, replicas).iterations(2 * p.slice_rows as usize)
+    Grid::items((p.slices * p.f) as usize, WORKGROUP, replicas).iterations(3 * p.slice_rows as usize)
 }
 
 /// A workgroup per `columns` Values of so many rows, which joins their slices, or sums its rows first, and then loops
@@ -266,7 +268,7 @@ fn per_part(slices: &Slices, p: Params, rows: usize, replicas: usize) -> Launch 
     let lanes = slices.workgroup() / p.columns as usize;
     let draws = if p.threshold > 0 { PHILOX_ROUNDS } else { 0 };
     let lane_rows = p.lane_rows as usize;
-    let before = if slices.how == Reduction::Whole { 2 * lane_rows } else { p.slices as usize };
+    let before = if slices.how == Reduction::Whole { 2 * (lane_rows + rows) } else { p.slices as usize };
     let rounds = before + lanes.ilog2() as usize + lane_rows * (2 + draws);
     let groups = rows.div_ceil(lanes * lane_rows) * p.f.div_ceil(p.columns) as usize;
     Grid::folded(groups, replicas).iterations(rounds)
@@ -420,79 +422,9 @@ impl Op for Eval {
     }
 }
 
-const PLAIN: BatchNorm = BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout: None };
-
-/// x, lengths, gamma (some negative), beta, running mean and variance. Far enough from ReLU's kink when x is far from
-/// its mean.
-fn inputs(x: Input, lengths: &[u32]) -> Vec<Input> {
-    let f = [x.spec.shape.last()];
-    let lengths = Input::u32([lengths.len()], Fill::Given(lengths.iter().map(|&n| n.into()).collect()));
-    let variance = Input::statistic(f).filled(Fill::Uniform(0.5, 2.0));
-    let gamma = Input::param(f).filled(Fill::AwayFromZero(0.5));
-    let beta = Input::param(f).filled(Fill::Uniform(-0.1, 0.1));
-    vec![x, lengths, gamma, beta, Input::statistic(f), variance]
-}
-
-fn train(name: &str, x: &[usize], lengths: &[u32], relu_dropout: Option<f64>) -> Case {
-    train_on(name, Input::gradient(x).filled(Fill::AwayFromZero(0.5)), lengths, relu_dropout)
-}
-
-fn train_on(name: &str, x: Input, lengths: &[u32], relu_dropout: Option<f64>) -> Case {
-    let clock = Input::u32([4], Fill::Below(1000));
-    let inputs = [inputs(x, lengths), vec![clock]].concat();
-    Case::new(name, Train { config: BatchNorm { relu_dropout, ..PLAIN }, stream: 5 }, inputs)
-}
-
-fn eval(name: &str, x: &[usize], lengths: &[u32], relu_dropout: Option<f64>) -> Case {
-    let config = BatchNorm { relu_dropout, ..PLAIN };
-    frozen(Case::new(name, Eval { config }, inputs(Input::data(x), lengths)))
-}
-
-/// Without gradients of gamma and beta.
-fn frozen(mut case: Case) -> Case {
-    (case.inputs[2].kind, case.inputs[3].kind) = (InputRole::Data, InputRole::Data);
-    case
-}
-
-fn cases() -> Vec<Case> {
-    let real = [128, 10, 128];
-    let full = [10; 128];
-    let many: Vec<u32> = (0..67).map(|b| b % 63).collect();
-    let mixed: Vec<u32> = (0..67).map(|b| b % 4).collect();
-    vec![
-        train("one column", &[3, 2, 1], &[2, 0, 1], None),
-        train("long clip", &[1, 100_000, 3], &[99_999], None),
-        train("rows without time", &[5, 3], &[1, 1, 0, 1, 1], None),
-        train("padding", &[4, 5, 7], &[5, 0, 3, 1], None),
-        train("padding, vec4", &[4, 5, 8], &[5, 0, 3, 1], None),
-        train("maps", &[3, 4, 6, 7], &[4, 0, 2], Some(0.0)),
-        train("maps, vec4", &[5, 3, 11, 8], &[3, 1, 0, 2, 3], Some(0.0)),
-        train("one valid row", &[2, 3, 4], &[0, 1], None),
-        train("no valid row", &[2, 3, 5], &[0, 0], None),
-        train("relu", &[4, 5, 4], &[5, 0, 3, 4], Some(0.0)),
-        train("relu and dropout", &[4, 5, 7], &[5, 2, 3, 4], Some(0.6)),
-        train("relu and dropout, vec4", &[4, 5, 8], &[5, 2, 3, 4], Some(0.6)),
-        train_on("input without gradient", Input::data([9, 3, 6]), &[3; 9], Some(0.5)),
-        train_on("far from zero", Input::gradient([40, 2, 4]).filled(Fill::Uniform(100.0, 101.0)), &[2; 40], None),
-        train_on("shared by the replicas", Input::data([3, 2, 4]).shared(), &[2, 1, 2], None),
-        train("more rows than a workgroup has", &[67, 3, 17], &mixed, Some(0.3)),
-        train("more rows than a workgroup has, vec4", &[67, 3, 36], &mixed, Some(0.3)),
-        train("several slices, vec4", &[67, 62, 4], &many, Some(0.3)),
-        train("slices of more rows", &[33_000, 1], &[1; 33_000], None),
-        frozen(train("gamma and beta without gradient", &[4, 3, 4], &[3, 1, 0, 2], None)),
-        eval("running statistics", &[4, 5, 7], &[5, 0, 3, 1], None),
-        eval("running statistics, maps", &[3, 4, 6, 7], &[4, 0, 2], None),
-        eval("running statistics, relu", &[4, 5, 8], &[5, 0, 3, 1], Some(0.6)),
-        train("att input", &real, &full, None).bench(),
-        train("att layer", &real, &full, Some(0.6)).bench(),
-        train("first maps of cnn-att", &[1, 20, 3072, 16], &[20], Some(0.0)).bench(),
-        eval("att layer, evaluation", &real, &full, Some(0.6)).bench(),
-    ]
-}
-
 pub(crate) const OP: Entry = Entry {
     name: "batch_norm",
     about: "batch norm of valid instances, ReLU and dropout",
     shaders: &[&SHADERS[0][0], &SHADERS[0][1], &SHADERS[1][0], &SHADERS[1][1], &SHADERS[2][0], &SHADERS[2][1]],
-    cases,
+    cases: cases::cases,
 };
