@@ -385,7 +385,8 @@ fn audacity_gets_labels_in_order() {
 #[test]
 fn reaper_gets_regions_and_elan_tiers() {
     let mut r = recognition("a.ogg");
-    r.instruments[0].segments[0].end = 63.8404;
+    let piano = r.instruments.iter_mut().find(|i| i.name == "piano").unwrap();
+    piano.segments[0].end = 63.8404;
     let text = written(|out| reaper::FORMAT.write_alone(out, &r, Detail::default()));
     let first = "#,Name,Start,End,Length\nR1,piano 0.88,0:00.000,1:03.840,1:03.840\nR2,\"<b>a \"\"drum\"\" &,' 0.88\",";
     assert!(text.starts_with(first), "{text}");
