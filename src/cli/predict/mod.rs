@@ -86,8 +86,8 @@ pub struct Args {
     #[command(flatten, next_help_heading = "Many recordings")]
     archive: ArchiveArgs,
     /// Which parts of the bundled model answer: musicnn's, which needs nothing else, YAMNet's or VGGish's, which need
-    /// weights that you have added (`wmic weights`), or auto: all whose weights are there [default: auto, or the `run` in
-    /// wmic.toml]
+    /// weights that you have added (`wmic weights`), or auto: all whose weights are there [default: auto, or the `run`
+    /// in wmic.toml]
     #[arg(long, value_parser = variant::<Parts>(), help_heading = FRONT_END)]
     frontend: Option<Parts>,
     #[arg(long, value_name = WEIGHTS, help_heading = FRONT_END, help = help_of_run("front_end.weights"))]
