@@ -10,6 +10,7 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
+use crate::graph::onnx::operators::{Attribute, Operators, Value};
 use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
 const SHADER: Shader = shader!("activation.wgsl");
@@ -35,6 +36,21 @@ pub enum Activation {
     },
     Sigmoid,
     Tanh,
+}
+
+impl Activation {
+    /// Its operator on `x`.
+    pub(super) fn onnx(self, x: &str, to: &mut Operators) -> String {
+        match self {
+            Activation::Identity => to.apply("Identity", &[x], &[]),
+            Activation::Relu => to.apply("Relu", &[x], &[]),
+            Activation::LeakyRelu { slope } => {
+                to.apply("LeakyRelu", &[x], &[("alpha", Attribute::Float(slope as f32))])
+            }
+            Activation::Sigmoid => to.apply("Sigmoid", &[x], &[]),
+            Activation::Tanh => to.apply("Tanh", &[x], &[]),
+        }
+    }
 }
 
 /// Dropout probability, and what its random numbers depend on.
@@ -182,6 +198,11 @@ impl Op for Activate {
             }
         });
         vec![y]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let x = to.of(&x[0]);
+        Ok(vec![self.f.onnx(&x, to)])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {
