@@ -1,6 +1,6 @@
 //! Cases of batch norm.
 
-use super::{BatchNorm, Eval, Train};
+use super::layer::{BatchNorm, Eval, Train};
 use crate::check::{Case, Fill, Input, InputRole};
 
 const PLAIN: BatchNorm = BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout: None };

@@ -1,0 +1,434 @@
+//! The op, in training and for evaluation.
+
+use crate::core::array::Array;
+use crate::core::error::{Error, Result};
+use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
+use crate::core::shape::Shape;
+use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, Target, View, params, shader};
+use crate::graph::onnx::operators::{Operators, Value};
+use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
+use crate::ops::affine::{self, Place};
+use crate::ops::variants::{self, Reduction};
+
+const SHADER: Shader = shader!("batch_norm.wgsl", "shared/place.wgsl");
+/// By reduction, and whether rows are multiples of 4.
+pub(super) static SHADERS: [[Shader; 2]; 3] = [
+    [SHADER, SHADER.with(&["VEC4"])],
+    [SHADER.with(&["ALONE"]), SHADER.with(&["ALONE", "VEC4"])],
+    [SHADER.with(&["WHOLE"]), SHADER.with(&["WHOLE", "VEC4"])],
+];
+
+params! {
+    struct Params {
+        gamma: Place, beta: Place, mean: Place, variance: Place,
+        rows: u32, t: u32, each: u32, f: u32, slice_rows: u32, slices: u32, columns: u32, lane_rows: u32,
+        x_stride: u32, lengths_stride: u32, eps: f32, momentum: f32, relu: u32, threshold: u32, scale: f32, stream: u32,
+        input_wanted: u32, accumulate: u32,
+    }
+}
+
+/// Reductions split the rows into slices of at least this many rows, at most `MAX_SLICES` slices.
+const SLICE: usize = 32;
+const MAX_SLICES: usize = 1024;
+/// As few as that where each invocation reduces them alone, but enough for so many invocations.
+const FEW_SLICES: usize = 8;
+const INVOCATIONS: usize = 512;
+/// Invocations of a workgroup, and of one that works on whole columns.
+const WORKGROUP: usize = 64;
+const WHOLE_WORKGROUP: usize = 256;
+/// Elements of the columns of such a workgroup: what a GPU reads at least of a row.
+const WHOLE_COLUMNS: usize = 8;
+/// Least number of rows that an invocation of an element-wise kernel works on, for each slice that it reduces.
+const LANE_ROWS: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNorm {
+    /// Added to the variance. 1e-5 in PyTorch.
+    pub eps: f64,
+    /// Weight of the new statistics in the running ones, 0 to 1. 0.1 in PyTorch.
+    pub momentum: f64,
+    /// Followed by ReLU, and in training by dropout of this probability (0 <= p < 1).
+    pub relu_dropout: Option<f64>,
+}
+
+/// The tensors of a batch norm, (F) each; the running statistics come from `Graph::statistic`.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    pub gamma: Tensor,
+    pub beta: Tensor,
+    pub running_mean: Tensor,
+    pub running_var: Tensor,
+}
+
+/// Batch norm in training. Inputs: x, lengths, gamma, beta, running mean, running variance, clock.
+/// Outputs: y and, in place, the two running statistics.
+#[derive(Clone, Copy, Debug)]
+pub struct Train {
+    pub config: BatchNorm,
+    /// Distinguishes dropout layers.
+    pub stream: u32,
+}
+
+/// Batch norm with its running statistics. Inputs as of [`Train`] without the clock; output: y.
+#[derive(Clone, Copy, Debug)]
+pub struct Eval {
+    pub config: BatchNorm,
+}
+
+/// Adds batch norm. `x` (B, T, F), (B, T, S, F) or (B, F), `lengths` u32 (B), `clock` u32 (4): seed low, seed high,
+/// step, 0. The clock is not used in a graph for evaluation.
+///
+/// # Errors
+/// `Shape` for tensors that do not fit together, `Usage` for a dropout probability outside [0, 1).
+pub fn batch_norm(
+    g: &mut Graph,
+    x: Tensor,
+    lengths: Tensor,
+    norm: &Norm,
+    clock: Tensor,
+    stream: u32,
+    config: BatchNorm,
+) -> Result<Tensor> {
+    if let Some(p) = config.relu_dropout.filter(|p| !(0.0..1.0).contains(p)) {
+        return Err(Error::Usage(format!("dropout must be at least 0 and below 1, got {p}")));
+    }
+    let inputs = [x, lengths, norm.gamma, norm.beta, norm.running_mean, norm.running_var, clock];
+    let outputs = match g.mode() {
+        Mode::Train => g.push(Train { config, stream }, &inputs)?,
+        Mode::Eval => g.push(Eval { config }, &inputs[..6])?,
+    };
+    Ok(outputs[0])
+}
+
+/// B, T, S and F of x.
+fn dims(x: &Shape) -> [usize; 4] {
+    match *x.dims() {
+        [b, t, s, f] => [b, t, s, f],
+        [b, t, f] => [b, t, 1, f],
+        [b, f] => [b, 1, 1, f],
+        _ => unreachable!("infer lets only these pass"),
+    }
+}
+
+fn infer(op: &'static str, x: &[Spec]) -> Result<Spec> {
+    let (input, f) = (&x[0].shape, x[0].shape.last());
+    let fits = matches!(input.rank(), 2..=4)
+        && !input.is_empty()
+        && x[1] == Spec::u32([input.dims()[0]])
+        && x[2..6].iter().all(|s| *s == Spec::f32([f]))
+        && x.get(6).is_none_or(|clock| *clock == Spec::u32([4]));
+    if !fits {
+        let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
+        let expected = "x (B, T, F), (B, T, S, F) or (B, F), u32 lengths (B), four times (F), u32 clock (4)";
+        return Err(Error::shape(op, expected, got.join(", ")));
+    }
+    Ok(x[0].clone())
+}
+
+/// How the rows of F columns are reduced.
+struct Slices {
+    how: Reduction,
+    /// Of a slice.
+    rows: usize,
+}
+
+impl Slices {
+    fn of(io: &Io, target: Target) -> Slices {
+        let (rows, f) = (io.x(0).shape.rows(), io.x(0).shape.last());
+        let how = variants::reduction(target, rows);
+        let few = FEW_SLICES.max(INVOCATIONS * variants::row_width(f) / f).max(rows.div_ceil(MAX_ITERATIONS / 3));
+        let most = if how == Reduction::Alone { few.min(MAX_SLICES) } else { MAX_SLICES };
+        Slices { how, rows: SLICE.max(rows.div_ceil(most)) }
+    }
+
+    /// Without a reduction.
+    fn elementwise(io: &Io, target: Target) -> Slices {
+        let slices = Slices::of(io, target);
+        let how = if slices.how == Reduction::Whole { Reduction::Slices } else { slices.how };
+        Slices { how, ..slices }
+    }
+
+    fn shader(&self, f: usize) -> &'static Shader {
+        &SHADERS[self.how as usize][usize::from(variants::row_width(f) == 4)]
+    }
+
+    fn workgroup(&self) -> usize {
+        if self.how == Reduction::Whole { WHOLE_WORKGROUP } else { WORKGROUP }
+    }
+
+    /// Values of a row that a workgroup works on, and rows of an invocation.
+    fn part(&self, rows: usize, slices: usize, f: usize, width: usize) -> [usize; 2] {
+        let columns = f.next_power_of_two();
+        match self.how {
+            Reduction::Whole => {
+                let columns = columns.min(WHOLE_COLUMNS / width);
+                [columns, rows.div_ceil(WHOLE_WORKGROUP / columns)]
+            }
+            // About as much work as the reduction before it.
+            Reduction::Slices => {
+                let columns = columns.clamp(4, 16);
+                [columns, LANE_ROWS.max(slices / (WORKGROUP / columns))]
+            }
+            Reduction::Alone => [columns.clamp(4, 16), LANE_ROWS.max(4 * slices)],
+        }
+    }
+}
+
+impl BatchNorm {
+    /// Parameters of all kernels, without dropout.
+    fn params(&self, io: &Io, slice: &Slices) -> Params {
+        let [b, t, each, f] = dims(&io.x(0).shape);
+        let t = t * each;
+        let width = variants::row_width(f);
+        let slices = (b * t).div_ceil(slice.rows);
+        let [columns, lane_rows] = slice.part(b * t, slices, f / width, width);
+        let place = |x: &Bound| Place::new(0, x.stride / width);
+        Params {
+            gamma: place(io.x(2)),
+            beta: place(io.x(3)),
+            mean: place(io.x(4)),
+            variance: place(io.x(5)),
+            rows: (b * t) as u32,
+            t: t as u32,
+            each: each as u32,
+            f: (f / width) as u32,
+            slice_rows: slice.rows as u32,
+            slices: slices as u32,
+            columns: columns as u32,
+            lane_rows: lane_rows as u32,
+            x_stride: (io.x(0).stride / width) as u32,
+            lengths_stride: io.x(1).stride as u32,
+            eps: self.eps as f32,
+            momentum: self.momentum as f32,
+            relu: self.relu_dropout.is_some().into(),
+            threshold: 0,
+            scale: 1.0,
+            stream: 0,
+            input_wanted: 0,
+            accumulate: 0,
+        }
+    }
+
+    /// The running statistics as one range, and the parameters with their offsets in it.
+    fn running(io: &Io, mean: View, var: View, p: Params) -> Result<(View, Params)> {
+        let reason = "running statistics must come from Graph::statistic".into();
+        let all = mean.cover(var).ok_or(Error::Binding { kernel: "batch_norm".into(), reason })?;
+        let width = variants::row_width(io.x(0).shape.last());
+        let place = |view: View, x: &Bound| Place::new((view.offset - all.offset) / width, x.stride / width);
+        Ok((all, Params { mean: place(mean, io.x(4)), variance: place(var, io.x(5)), ..p }))
+    }
+
+    /// y for these moments per column.
+    fn reference(&self, x: &[Array<f64>], mean: &[f64], var: &[f64]) -> Array<f64> {
+        let mut y = Array::zeros(x[0].shape().clone());
+        for row in valid_rows(&x[0], &x[1]) {
+            for c in 0..x[0].shape().last() {
+                let v = x[2][c] * (x[0].row(row)[c] - mean[c]) / (var[c] + self.eps).sqrt() + x[3][c];
+                y.row_mut(row)[c] = if self.relu_dropout.is_some() { v.max(0.0) } else { v };
+            }
+        }
+        y
+    }
+}
+
+/// The indices of the valid rows.
+fn valid_rows(x: &Array<f64>, lengths: &Array<f64>) -> Vec<usize> {
+    let [_, t, each, _] = dims(x.shape());
+    let instances = (0..x.shape().rows()).map(|row| (row, row / each));
+    instances.filter(|(_, i)| ((i % t) as f64) < lengths[i / t]).map(|(row, _)| row).collect()
+}
+
+impl Train {
+    fn params(&self, io: &Io, slices: &Slices) -> Params {
+        let (threshold, scale) = dropout_threshold(self.config.relu_dropout.unwrap_or(0.0));
+        Params { threshold, scale, stream: self.stream, ..self.config.params(io, slices) }
+    }
+}
+
+/// An invocation per Value and slice, which loops over the slice's rows, and as often again to find their clips, and
+/// the first valid one.
+fn per_slice(p: Params, replicas: usize) -> Launch {
+    Grid::items((p.slices * p.f) as usize, WORKGROUP, replicas).iterations(3 * p.slice_rows as usize)
+}
+
+/// A workgroup per `columns` Values of so many rows, which joins their slices, or sums its rows first, and then loops
+/// over the rows, with a dropout draw for each.
+fn per_part(slices: &Slices, p: Params, rows: usize, replicas: usize) -> Launch {
+    let lanes = slices.workgroup() / p.columns as usize;
+    let draws = if p.threshold > 0 { PHILOX_ROUNDS } else { 0 };
+    let lane_rows = p.lane_rows as usize;
+    let before = if slices.how == Reduction::Whole { 2 * (lane_rows + rows) } else { p.slices as usize };
+    let rounds = before + lanes.ilog2() as usize + lane_rows * (2 + draws);
+    let groups = rows.div_ceil(lanes * lane_rows) * p.f.div_ceil(p.columns) as usize;
+    Grid::folded(groups, replicas).iterations(rounds)
+}
+
+impl Op for Train {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let y = infer(self.name(), x)?;
+        let (rows, f) = (y.shape.rows(), y.shape.last());
+        // As many as there can be.
+        let slices = rows.div_ceil(SLICE).min(MAX_SLICES);
+        let width = variants::row_width(f);
+        Ok(Outputs {
+            y: vec![y, x[4].clone(), x[5].clone()],
+            saved: vec![Spec::f32([4 * f + slices * (2 * f + width)])],
+            scratch: vec![Spec::f32([slices, 2, f]), Spec::f32([4])],
+            in_place: vec![(1, 4), (2, 5)],
+            ..Default::default()
+        })
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let slices = Slices::of(io, r.target);
+        let shader = slices.shader(io.x(0).shape.last());
+        let [x, lengths, moments] = [("x", io.x(0).view), ("lengths", io.x(1).view), ("moments", io.saved(0).view)];
+        let (running, p) = BatchNorm::running(io, io.y(1).view, io.y(2).view, self.params(io, &slices))?;
+        if slices.how != Reduction::Whole {
+            r.dispatch(shader, "batch_norm_forward_slices", &[x, lengths, moments], p, per_slice(p, io.replicas));
+        }
+        let bindings = [
+            x,
+            lengths,
+            moments,
+            ("running", running),
+            ("gamma", io.x(2).view),
+            ("beta", io.x(3).view),
+            ("clock", io.x(6).view),
+            ("y", io.y(0).view),
+        ];
+        r.dispatch(shader, "batch_norm_forward", &bindings, p, per_part(&slices, p, p.rows as usize, io.replicas));
+        Ok(())
+    }
+
+    fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let f = io.x(0).shape.last();
+        let width = variants::row_width(f);
+        let slices = Slices::of(io, r.target);
+        let shader = slices.shader(f);
+        let dy = io.dy(0).expect("running statistics have no gradient, so y has one");
+        let mut inputs = vec![
+            ("x", io.x(0).view),
+            ("lengths", io.x(1).view),
+            ("moments", io.saved(0).view),
+            ("y", io.y(0).view),
+            ("grad_y", dy),
+        ];
+        let p = self.params(io, &slices);
+        if slices.how != Reduction::Whole {
+            inputs.push(("partial", io.scratch(0).view));
+            r.dispatch(shader, "batch_norm_backward_slices", &inputs, p, per_slice(p, io.replicas));
+        }
+
+        let op = "batch_norm with gamma and beta that are not parameters";
+        let (affine, [gamma, beta]) = affine::gradients(io, width, op)?;
+        let dx = io.dx(0);
+        let p = Params {
+            gamma,
+            beta,
+            input_wanted: dx.is_some().into(),
+            accumulate: dx.is_some_and(|dx| dx.accumulate).into(),
+            threshold: 0,
+            ..p
+        };
+        let unwanted = io.scratch(1).view;
+        let gradients = [("grad_x", dx.map_or(unwanted, |dx| dx.view)), ("grad_affine", affine.unwrap_or(unwanted))];
+        let rows = if dx.is_some() { p.rows as usize } else { 1 };
+        let bindings = [&inputs[..], &gradients].concat();
+        r.dispatch(shader, "batch_norm_backward", &bindings, p, per_part(&slices, p, rows, io.replicas));
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let f = x[0].shape().last();
+        let rows = valid_rows(&x[0], &x[1]);
+        let n = rows.len() as f64;
+        let mut mean = vec![0.0; f];
+        let mut var = vec![0.0; f];
+        let (mut running_mean, mut running_var) = (x[4].clone(), x[5].clone());
+        for c in 0..f {
+            mean[c] = rows.iter().map(|&row| x[0].row(row)[c]).sum::<f64>() / n.max(1.0);
+            let square: f64 = rows.iter().map(|&row| (x[0].row(row)[c] - mean[c]).powi(2)).sum();
+            var[c] = square / n.max(1.0);
+            if n > 0.0 {
+                let m = self.config.momentum;
+                running_mean[c] = (1.0 - m) * running_mean[c] + m * mean[c];
+                running_var[c] = (1.0 - m) * running_var[c] + m * square / (n - 1.0).max(1.0);
+            }
+        }
+        let mut y = self.config.reference(x, &mean, &var);
+        if let Some(p) = self.config.relu_dropout.filter(|p| *p > 0.0) {
+            let clock = [0, 1, 2, 3].map(|i| x[6][i] as u32);
+            for (i, v) in y.data_mut().iter_mut().enumerate() {
+                *v *= dropout_factor(i, self.stream, clock, p);
+            }
+        }
+        vec![y, running_mean, running_var]
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let len = x[0].shape.len() as f64;
+        Cost { flops: 8.0 * len, bytes: 4.0 * 3.0 * len }
+    }
+}
+
+impl Op for Eval {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        Ok(Outputs::one(infer(self.name(), x)?))
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let slices = Slices::elementwise(io, r.target);
+        let shader = slices.shader(io.x(0).shape.last());
+        let (running, p) = BatchNorm::running(io, io.x(4).view, io.x(5).view, self.config.params(io, &slices))?;
+        let bindings = [
+            ("x", io.x(0).view),
+            ("lengths", io.x(1).view),
+            ("gamma", io.x(2).view),
+            ("beta", io.x(3).view),
+            ("running", running),
+            ("y", io.y(0).view),
+        ];
+        r.dispatch(shader, "batch_norm_forward_eval", &bindings, p, per_part(&slices, p, p.rows as usize, io.replicas));
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        vec![self.config.reference(x, x[4].data(), x[5].data())]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        // In f64, as the sums of scale and shift are not those of the kernel.
+        let [gamma, beta, mean, var] = [2, 3, 4, 5].map(|i| x[i].known());
+        let (gamma, beta, mean, var) = (gamma?, beta?, mean?, var?);
+        let f = gamma.shape().len();
+        let scale = |c: usize| f64::from(gamma[c]) / (f64::from(var[c]) + self.config.eps).sqrt();
+        let shift = |c: usize| f64::from(beta[c]) - f64::from(mean[c]) * scale(c);
+        let scales: Vec<f32> = (0..f).map(|c| scale(c) as f32).collect();
+        let shifts: Vec<f32> = (0..f).map(|c| shift(c) as f32).collect();
+        let (input, scale, shift) = (to.of(&x[0]), to.floats(&[f], &scales), to.floats(&[f], &shifts));
+        let y = to.apply("Mul", &[&input, &scale], &[]);
+        let mut y = to.apply("Add", &[&y, &shift], &[]);
+        if self.config.relu_dropout.is_some() {
+            y = to.apply("Relu", &[&y], &[]);
+        }
+        let mut mask = to.mask(&x[1], x[0].dims()[1]);
+        if x[0].dims().len() == 4 {
+            mask = to.unsqueeze(&mask, &[3]);
+        }
+        Ok(vec![to.apply("Mul", &[&y, &mask], &[])])
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        let len = x[0].shape.len() as f64;
+        Cost { flops: 4.0 * len, bytes: 4.0 * 2.0 * len }
+    }
+}
