@@ -14,7 +14,6 @@ mod eval;
 mod export;
 mod features;
 mod mix;
-mod models;
 mod output;
 mod plan;
 mod predict;
