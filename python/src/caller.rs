@@ -43,7 +43,8 @@ impl Caller {
     }
 
     pub fn report(&self, what: &str, done: usize, of: usize, info: &Value) {
-        if let Some(progress) = &self.progress {
+        let has_raised = self.state.lock().expect("not poisoned").raised.is_some();
+        if let Some(progress) = self.progress.as_ref().filter(|_| !has_raised) {
             let call = |py: Python| progress.call1(py, (what, done, of, info.to_string())).map(drop);
             self.keep(Python::attach(call));
         }
