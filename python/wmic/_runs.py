@@ -175,8 +175,8 @@ def _comparison(experiment, dataset, seeds, out, force, device, options):
 
 
 def compare(experiment, dataset, *, seeds=None, out=None, force=False, device=None, progress=None, **options):
-    """Trains every model of an experiment with its own protocol, and compares them. Called again with the same arguments
-    after an interruption, it goes on.
+    """Trains every model of an experiment with its own protocol, and compares them. Called again with the same
+    arguments after an interruption, it goes on.
 
     Args:
         experiment: "ismir19", "partial20", "repr21", "visual20-det", "visual20-sto" or "aacnn21"; or a TOML file.
