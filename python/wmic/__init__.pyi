@@ -39,7 +39,7 @@ class Model:
     classes: List[str]
     device: str
     @overload
-    def predict(
+    def predict(  # type: ignore[overload-overlap]
         self, recordings: Union[_Path, _Samples], *, on_error: str = ..., progress: _Progress = ...
     ) -> Result: ...
     @overload
