@@ -131,7 +131,7 @@ fn check(arguments: &Bound<PyTuple>) -> PyResult<Py<PyAny>> {
             if caller.is_stopped() {
                 break;
             }
-            rows.extend(check.run(&gpu).into_iter().map(Row::from));
+            rows.extend(check.run(&gpu).map(Row::from));
             caller.report("checks", i + 1, checks.len(), &Value::Null);
         }
         Ok(rows)
