@@ -22,7 +22,7 @@ def test_runs_are_those_of_the_command(run, recordings, command):
 
 
 def test_wrong_options_are_explained(recordings, tmp_path):
-    with pytest.raises(ValueError, match="unknown option 'epoch'"):
+    with pytest.raises(ValueError, match='unknown option "epoch"'):
         wmic.train(recordings, epoch=3)
     with pytest.raises(ValueError, match="`epochs`"):
         wmic.train(recordings, epochs="many")
