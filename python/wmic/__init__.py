@@ -18,6 +18,14 @@ is counted ("recordings", "files", "epochs", ...), how many are done, of how man
 `{"rows": [...], "clips_per_s": ...}`, with a row of losses and scores for each seed.
 """
 
+import os
+import sys
+import tempfile
+
+if sys.platform == "linux":
+    # Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is no error here.
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+
 from ._model import Model, Result, load
 from ._runs import Comparison, Run, check, compare, devices, evaluate, options, train
 
