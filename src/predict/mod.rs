@@ -13,6 +13,7 @@ pub mod labelled;
 pub mod mixture;
 pub mod models;
 mod noise;
+pub mod onnx;
 mod options;
 pub mod predictor;
 pub mod recogniser;

@@ -7,12 +7,14 @@ mod commands;
 mod compare;
 mod demo;
 mod docs;
+mod export;
 mod forest;
 mod notes;
 mod own_labels;
 mod pretrain;
 mod several;
 mod train;
+mod user_config;
 mod weights;
 
 #[path = "../golden/formula.rs"]
