@@ -107,9 +107,9 @@ impl<'a> Session<'a> {
         Ok(Session { gpu, config: config.clone(), data, run, adapter, trainer, history: None })
     }
 
-    /// A trained run of all seeds of `config`, which is to be [finished](Session::finish), of `blocks`: finished runs of
-    /// the same settings with some of the seeds each, in order. It is what one session would have trained, as a seed
-    /// does not depend on the others.
+    /// A trained run of all seeds of `config`, which is to be [finished](Session::finish), of `blocks`: finished runs
+    /// of the same settings with some of the seeds each, in order. It is what one session would have trained, as a
+    /// seed does not depend on the others.
     ///
     /// # Errors
     /// `Usage` for blocks of other settings or seeds, `Data` for those of other data, `Checkpoint` for damaged ones; as
