@@ -2,6 +2,7 @@
 
 mod archive;
 mod audio;
+mod browser;
 mod bundled;
 mod commands;
 mod compare;
@@ -13,6 +14,7 @@ mod own_labels;
 mod pretrain;
 mod several;
 mod train;
+mod web;
 mod weights;
 
 #[path = "../golden/formula.rs"]

@@ -1,0 +1,71 @@
+//! Web pages: what they contain, and that they answer in a browser as the command line does.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::audio::{recording, shared, text, tone, wav};
+use crate::browser::{Browser, serve};
+use crate::support::{json, rejected, wmic};
+
+/// Probabilities may differ by so much: weights are rounded to 16 bits.
+const CLOSE: f64 = 1e-3;
+
+/// (instrument, probability) of what the page shows.
+fn shown(browser: &mut Browser) -> Vec<(String, f64)> {
+    let rows =
+        "[...document.querySelectorAll('tbody tr')].map(r => [r.children[0].textContent, +r.children[1].dataset.v])";
+    let rows = browser.value(rows);
+    let pair = |row: &Value| (row[0].as_str().unwrap().to_owned(), row[1].as_f64().unwrap());
+    rows.as_array().unwrap().iter().map(pair).collect()
+}
+
+#[test]
+fn a_page_answers_as_the_command_line_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page");
+    let written = json(&["export", &shared().run(), "--web", text(&page), "--json"]);
+    assert_eq!(written["files"], fs::read_dir(&page).unwrap().count());
+    let plan: Value = serde_json::from_slice(&fs::read(page.join("plan.json")).unwrap()).unwrap();
+    let least = plan["shared"]["needs"]["maxStorageBufferBindingSize"].as_u64().unwrap();
+    assert!(least <= 128 << 20, "{least} bytes are more than WebGPU's default");
+    let Some(mut browser) = Browser::open(&serve(page)) else { return };
+    browser.wait("document.querySelector('.status')?.textContent === 'Ready.'");
+    // One of several excerpts, of which the last is short and ends with silence.
+    let long = [tone(13.0, 16_000), vec![0.0; 32_000]].concat();
+    let long = wav(folder.path(), "long.wav", &long);
+    for file in [recording(0), recording(1), long] {
+        browser.choose(&file);
+        browser.wait("/^Done/.test(document.querySelector('.status').textContent)");
+        let expected = json(&["predict", &shared().run(), text(&file), "--format", "json"]);
+        let expected = expected[0]["instruments"].as_array().unwrap();
+        let found = shown(&mut browser);
+        assert_eq!(found.len(), expected.len());
+        for of in expected {
+            let name = of["name"].as_str().unwrap().replace('_', " ");
+            let (_, p) = found.iter().find(|(found, _)| *found == name).unwrap();
+            let expected = of["probability"].as_f64().unwrap();
+            assert!((p - expected).abs() < CLOSE, "{}: {name} {p}, expected {expected}", file.display());
+        }
+        browser.value("document.querySelector('.status').textContent = ''");
+    }
+    // What is no recording is one clear line.
+    let letter = folder.path().join("letter.mp3");
+    fs::write(&letter, "Dear archivist, this is no recording.\n".repeat(99)).unwrap();
+    browser.choose(&letter);
+    browser.wait("/cannot be decoded/.test(document.querySelector('.status').textContent)");
+}
+
+#[test]
+fn what_a_page_cannot_be_is_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (page, full) = (folder.path().join("page"), folder.path().join("full"));
+    fs::create_dir(&full).unwrap();
+    fs::write(full.join("letter"), "").unwrap();
+    rejected(&["export", &shared().run(), "--web", text(&full)], "already exists; choose another directory");
+    rejected(&["export", &shared().run(), "--web", text(&page), "--seed", "0"], "--seed <SEED>' cannot be used with");
+    rejected(&["export", &shared().run()], "required arguments were not provided: --seed <SEED>");
+    rejected(&["export", "no-run", "--web", text(&page)], "no-run: does not exist");
+    assert!(!page.exists());
+    wmic(&["export", "--help"]).assert().success();
+}
