@@ -158,7 +158,8 @@ async function analyse(file, name) {
       signal,
     );
     show(answer);
-    say(`Done: ${$(".summary").textContent}`);
+    const heard = answer.instruments.filter((i) => i.present).length;
+    say(`Done: ${heard || "no"} instrument${heard === 1 ? "" : "s"}.`);
   } catch (error) {
     if (running === mine) say(signal.aborted ? "Cancelled." : error.message, !signal.aborted);
   } finally {

@@ -3,8 +3,9 @@
 use std::fs;
 
 use serde_json::Value;
+use wmic::audio::{Depth, decode, write_wav};
 
-use crate::audio::{recording, shared, text, tone, wav};
+use crate::audio::{recording, shared, text};
 use crate::browser::{Browser, serve};
 use crate::support::{json, rejected, wmic};
 
@@ -31,10 +32,15 @@ fn a_page_answers_as_the_command_line_does() {
     assert!(least <= 128 << 20, "{least} bytes are more than WebGPU's default");
     let Some(mut browser) = Browser::open(&serve(page)) else { return };
     browser.wait("document.querySelector('.status')?.textContent === 'Ready.'");
-    // One of several excerpts, of which the last is short and ends with silence.
-    let long = [tone(13.0, 16_000), vec![0.0; 32_000]].concat();
-    let long = wav(folder.path(), "long.wav", &long);
-    for file in [recording(0), recording(1), long] {
+    // Short ones, as the browser's GPU is the CPU: one that ends with silence, and one that is to be resampled.
+    let clip = |name: &str, i: usize, sr: u32, silence: usize| {
+        let samples = decode(recording(i), 60.0).unwrap().samples;
+        let samples = [&samples[..sr as usize], &vec![0.0; silence]].concat();
+        let path = folder.path().join(name);
+        write_wav(&path, sr, &samples, Depth::Float32).unwrap();
+        path
+    };
+    for file in [clip("a.wav", 0, 16_000, 0), clip("b.wav", 1, 16_000, 16_000), clip("c.wav", 2, 44_100, 0)] {
         browser.choose(&file);
         browser.wait("/^Done/.test(document.querySelector('.status').textContent)");
         let expected = json(&["predict", &shared().run(), text(&file), "--format", "json"]);
@@ -54,6 +60,17 @@ fn a_page_answers_as_the_command_line_does() {
     fs::write(&letter, "Dear archivist, this is no recording.\n".repeat(99)).unwrap();
     browser.choose(&letter);
     browser.wait("/cannot be decoded/.test(document.querySelector('.status').textContent)");
+}
+
+#[test]
+fn the_checks_pass_in_a_browser() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page");
+    wmic(&["check", "--web", text(&page), "--op", "standardise_columns"]).assert().success();
+    let Some(mut browser) = Browser::open(&serve(page)) else { return };
+    browser.wait("/checks are ready/.test(document.querySelector('.status')?.textContent)");
+    browser.value("document.querySelector('.start').click()");
+    browser.wait("/^All [0-9]+ checks passed/.test(document.querySelector('.status').textContent)");
 }
 
 #[test]
