@@ -13,6 +13,7 @@ mod download;
 mod eval;
 mod export;
 mod features;
+mod manual;
 mod mix;
 mod models;
 mod output;
@@ -23,6 +24,7 @@ mod settings;
 mod short;
 mod synth;
 mod train;
+mod user_config;
 mod weights;
 
 use std::process::ExitCode;
@@ -71,6 +73,7 @@ enum Command {
     Check(check::Args),
     Bench(bench::Args),
     Completions(completions::Args),
+    Manual(manual::Args),
 }
 
 /// Parses the command line, runs the command and reports an error as one line.
@@ -90,6 +93,9 @@ pub fn run() -> ExitCode {
         Err(error) => return report_error(&usage(&error)),
     };
     log(cli.verbose);
+    if let Err(error) = user_config::load() {
+        return report_error(&error.to_string());
+    }
     // A limit on the file size is an error like a full disk, not a silent exit.
     #[cfg(unix)]
     // SAFETY: nothing else handles this signal, and ignoring it has no other effect than EFBIG.
@@ -114,6 +120,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => args.run(),
         Command::Bench(args) => args.run(),
         Command::Completions(args) => args.run(self::command()),
+        Command::Manual(args) => args.run(self::command()),
     };
     match status {
         Ok(Status::Done) => ExitCode::SUCCESS,

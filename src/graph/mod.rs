@@ -3,6 +3,7 @@
 mod builder;
 mod data;
 mod memory;
+pub mod onnx;
 mod op;
 mod params;
 mod plan;

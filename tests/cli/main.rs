@@ -8,12 +8,14 @@ mod commands;
 mod compare;
 mod demo;
 mod docs;
+mod export;
 mod forest;
 mod notes;
 mod own_labels;
 mod pretrain;
 mod several;
 mod train;
+mod user_config;
 mod web;
 mod weights;
 
