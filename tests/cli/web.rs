@@ -82,7 +82,7 @@ fn what_a_page_cannot_be_is_one_clear_line() {
     rejected(&["export", &shared().run(), "--web", text(&full)], "already exists; choose another directory");
     rejected(&["export", &shared().run(), "--web", text(&page), "--seed", "0"], "cannot be used with");
     rejected(&["export", &shared().run()], "required arguments were not provided: <OUT>");
-    rejected(&["export", "no-run", "--web", text(&page)], "no-run: does not exist");
+    rejected(&["export", "no-run", "--web", text(&page)], "no-run is not a run directory");
     assert!(!page.exists());
     wmic(&["export", "--help"]).assert().success();
 }
