@@ -16,4 +16,4 @@ pub use entry::Entry;
 pub(crate) use fixture::{Fixture, Prepared};
 pub use list::{Check, list};
 pub(crate) use run::{EVERY_COORDINATE, Expected};
-pub use run::{Outcome, check};
+pub use run::{Outcome, Row, check};
