@@ -41,7 +41,7 @@ fn conv_max_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroup
     let w0 = (id.z * panels() + panel) * p.panel_len / 4u + lane % 8u;
     var greatest = array<vec4<f32>, ROWS>(vec4(LOWEST), vec4(LOWEST), vec4(LOWEST), vec4(LOWEST));
     for (var band = 0u; band + p.width <= p.bands; band++) {
-        var sum: array<vec4<f32>, ROWS>;
+        var sum = array<vec4<f32>, ROWS>();
         var weight = w0;
         for (var column = 0u; column < p.width; column++) {
             let at = x0 + band + column;

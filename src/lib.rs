@@ -57,7 +57,7 @@
 //! Modules are layered: each imports only from lower layers and its own, and no two files import each other, which
 //! a test enforces. From below: [`core`], [`gpu`], [`graph`], [`check`], [`ops`],
 //! [`audio`], [`metrics`], [`data`], [`nn`], [`features`], [`run`], [`predict`], [`train`], [`compare`], [`output`],
-//! [`report`], [`mod@bench`]. A training step is two plans replayed in turn (model and optimiser, see
+//! [`report`], [`web`], [`mod@bench`]. A training step is two plans replayed in turn (model and optimiser, see
 //! [`train::learner`]), and the clock (seeds and steps) is a tensor like any other.
 //!
 //! [`predict`] comes before [`train`], because a run ends with its own test: a [`Session`] evaluates with the predictor
@@ -87,6 +87,7 @@ pub mod predict;
 pub mod report;
 pub mod run;
 pub mod train;
+pub mod web;
 
 #[doc(hidden)]
 pub use bytemuck as __bytemuck;

@@ -7,9 +7,9 @@ use std::fs;
 use std::path::Path;
 
 /// The folders of `src/`, each importing only from those before it and itself.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "core", "gpu", "graph", "check", "ops", "audio", "metrics", "data", "nn", "features", "run", "predict", "train",
-    "compare", "output", "report", "bench", "cli",
+    "compare", "output", "report", "web", "bench", "cli",
 ];
 
 /// Crates, and the modules that may name them, with all below.

@@ -22,10 +22,10 @@ pub fn kernels(timer: &Timer, case: &Case, peak: Peak) -> Result<Vec<KernelResul
     // One full replay, so that kernels that read the indices of earlier ones can be replayed alone.
     gpu.run(|s| s.replay(&[&fixture.plan.recording], 1))?;
 
-    let (forward, _) = fixture.draft.dispatches();
-    let computing = fixture.draft.steps()[..forward].iter().filter(|d| !packs(d)).count();
+    let (forward, _) = fixture.prepared.draft.dispatches();
+    let computing = fixture.prepared.draft.steps()[..forward].iter().filter(|d| !packs(d)).count();
     let cost = case.op.cost(&case.specs());
-    let steps = fixture.draft.steps();
+    let steps = fixture.prepared.draft.steps();
     let mut results = vec![];
     for (at, dispatch) in steps.iter().enumerate() {
         let Time { seconds, sampling } = timer.time(&[&fixture.plan.single(gpu, dispatch)?])?;

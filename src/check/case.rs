@@ -162,7 +162,7 @@ impl Case {
     }
 
     /// Whether it is checked for one replica and along few directions only.
-    pub(super) fn is_large(&self) -> bool {
+    pub(crate) fn is_large(&self) -> bool {
         self.bench || self.inputs.iter().map(|input| input.spec.shape.len()).sum::<usize>() > LARGE
     }
 

@@ -4,7 +4,7 @@ use super::case::{Case, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::gpu::{Buffer, Gpu, Target};
-use crate::graph::{Arenas, Draft, Dtype, Graph, Init, Mode, Plan, Tensor};
+use crate::graph::{Draft, Dtype, Graph, Init, Mode, Plan, Tensor};
 
 /// Guard-zone elements around every buffer (256 bytes, the alignment of bindings).
 const GUARD: usize = 64;
@@ -74,52 +74,35 @@ impl Case {
     }
 }
 
-/// A case on a device. Its tensors share no memory, so every dispatch can be replayed on its own.
-pub(crate) struct Fixture<'a> {
+/// A case in a plan with its data, on no device yet.
+pub(crate) struct Prepared<'a> {
     case: &'a Case,
     /// Per replica, per input.
     pub x: Vec<Vec<Array<f64>>>,
     /// Per replica, per seeded output.
     pub dy: Vec<Vec<Array<f64>>>,
     pub draft: Draft,
-    pub plan: Plan,
     built: CaseGraph,
-    external: Vec<(String, Buffer)>,
-    arenas: Arenas,
 }
 
-impl<'a> Fixture<'a> {
+impl<'a> Prepared<'a> {
     /// `replicas`: the replicas whose data to use; the op is applied `times` times to the same inputs.
-    pub fn new(gpu: &Gpu, case: &'a Case, target: Target, replicas: &[usize], times: usize) -> Result<Fixture<'a>> {
+    fn new(case: &'a Case, target: Target, replicas: &[usize], times: usize, guard: usize) -> Result<Prepared<'a>> {
         let built = CaseGraph::new(case, times)?;
-        let draft = built.draft(target, replicas.len(), GUARD)?;
+        let draft = built.draft(target, replicas.len(), guard)?;
         let values = |r: &usize| case.inputs.iter().enumerate().map(|(i, x)| x.values(i, *r)).collect();
         let seed_values = |o: &usize, r: usize| {
             let shape = built.graph.shape(built.outputs[*o]);
             Input::data(shape.dims()).values(100 + o, r)
         };
         let x = replicas.iter().map(values).collect();
-        let dy: Vec<Vec<Array<f64>>> =
-            replicas.iter().map(|&r| built.seeded.iter().map(|o| seed_values(o, r)).collect()).collect();
+        let dy = replicas.iter().map(|&r| built.seeded.iter().map(|o| seed_values(o, r)).collect()).collect();
+        Ok(Prepared { case, x, dy, draft, built })
+    }
 
-        let arenas = Arenas::new(gpu, built.graph.layout(), replicas.len(), true)?;
-        let mut external = vec![];
-        for (i, input) in case.inputs.iter().enumerate() {
-            let copies = match input.kind {
-                InputRole::Param | InputRole::Statistic => continue,
-                InputRole::Shared => 1,
-                InputRole::Data | InputRole::Gradient => replicas.len(),
-            };
-            external.push((format!("x{i}"), gpu.buffer("input", copies * input.spec.shape.len())?));
-        }
-        for (i, o) in built.seeded.iter().enumerate() {
-            let data: Vec<f32> = dy.iter().flat_map(|d| d[i].data().iter().map(|v| *v as f32)).collect();
-            external.push((format!("dy{o}"), gpu.upload("seed", &data)?));
-        }
-        let mut bound: Vec<(&str, Buffer)> = external.iter().map(|(n, b)| (n.as_str(), b.clone())).collect();
-        bound.extend(arenas.named());
-        let plan = draft.realise(gpu, &bound)?;
-        Ok(Fixture { case, x, dy, draft, plan, built, external, arenas })
+    /// For one replica, for replay without wgpu.
+    pub fn portable(case: &'a Case) -> Result<Prepared<'a>> {
+        Prepared::new(case, Target::PORTABLE, &[0], 1, 0)
     }
 
     /// Outputs that get a gradient.
@@ -127,36 +110,77 @@ impl<'a> Fixture<'a> {
         &self.built.seeded
     }
 
-    /// Poisons everything and uploads the inputs.
-    pub fn fill(&self, gpu: &Gpu) -> Result<()> {
-        for own in self.plan.own.iter().chain([&self.arenas.grads]) {
-            gpu.write(own, 0, &vec![POISON; own.len()])?;
-        }
-        let layout = self.built.graph.layout();
-        let mut param = layout.params.iter();
+    /// The tensors of the outputs, and those of the inputs.
+    pub fn tensors(&self) -> (&[Tensor], &[Tensor]) {
+        (&self.built.outputs, &self.built.inputs)
+    }
+
+    /// Words of everything that the plan refers to by name: inputs, gradients of outputs, arenas. Gradients are
+    /// poisoned.
+    pub fn bound(&self) -> Vec<(String, Vec<u32>)> {
+        let (layout, replicas) = (self.built.graph.layout(), self.x.len());
+        let arena = |block: usize, word: u32| vec![word; block.max(1) * replicas];
+        let (mut params, mut stats) = (arena(layout.trained, 0), arena(layout.stats, 0));
+        let (mut bound, mut param) = (vec![], layout.params.iter());
         for (i, input) in self.case.inputs.iter().enumerate() {
-            let bits = |r: usize| -> Vec<u32> { self.x[r][i].data().iter().map(|v| to_bits(input, *v)).collect() };
+            let bits = |r: usize| self.x[r][i].data().iter().map(|v| to_bits(input, *v));
             match input.kind {
                 InputRole::Param | InputRole::Statistic => {
                     let p = param.next().expect("one parameter per input of that kind");
-                    for r in 0..self.x.len() {
-                        let (arena, block) = match p.trainable {
-                            true => (&self.arenas.params, layout.trained),
-                            false => (&self.arenas.stats, layout.stats),
-                        };
-                        gpu.write(arena, r * block + p.offset, &bits(r))?;
+                    let (arena, block) =
+                        if p.trainable { (&mut params, layout.trained) } else { (&mut stats, layout.stats) };
+                    for r in 0..replicas {
+                        let into = arena[r * block + p.offset..].iter_mut();
+                        into.zip(bits(r)).for_each(|(into, word)| *into = word);
                     }
                 }
                 kind => {
-                    let copies = if kind == InputRole::Shared { 1 } else { self.x.len() };
-                    let all: Vec<u32> = (0..copies).flat_map(bits).collect();
-                    let name = format!("x{i}");
-                    let (_, buffer) = self.external.iter().find(|(n, _)| *n == name).expect("bound above");
-                    gpu.write(buffer, 0, &all)?;
+                    let copies = if kind == InputRole::Shared { 1 } else { replicas };
+                    bound.push((format!("x{i}"), (0..copies).flat_map(bits).collect()));
                 }
             }
         }
-        Ok(())
+        for (i, o) in self.built.seeded.iter().enumerate() {
+            let words = self.dy.iter().flat_map(|dy| dy[i].data().iter().map(|v| (*v as f32).to_bits()));
+            bound.push((format!("dy{o}"), words.collect()));
+        }
+        let grads = arena(layout.trained, POISON);
+        bound.extend([("params", params), (GRADS, grads), ("stats", stats)].map(|(name, words)| (name.into(), words)));
+        bound
+    }
+}
+
+/// A case on a device. Its tensors share no memory, so every dispatch can be replayed on its own.
+pub(crate) struct Fixture<'a> {
+    pub prepared: Prepared<'a>,
+    pub plan: Plan,
+    /// By name, with their first contents.
+    external: Vec<(String, Vec<u32>, Buffer)>,
+}
+
+/// The arena of the parameters' gradients.
+const GRADS: &str = "grads";
+
+impl<'a> Fixture<'a> {
+    /// `replicas`: the replicas whose data to use; the op is applied `times` times to the same inputs.
+    pub fn new(gpu: &Gpu, case: &'a Case, target: Target, replicas: &[usize], times: usize) -> Result<Fixture<'a>> {
+        let prepared = Prepared::new(case, target, replicas, times, GUARD)?;
+        let mut external = vec![];
+        for (name, words) in prepared.bound() {
+            let buffer = gpu.buffer(&name, words.len())?;
+            external.push((name, words, buffer));
+        }
+        let bound: Vec<(&str, Buffer)> = external.iter().map(|(n, _, buffer)| (n.as_str(), buffer.clone())).collect();
+        let plan = prepared.draft.realise(gpu, &bound)?;
+        Ok(Fixture { prepared, plan, external })
+    }
+
+    /// Poisons everything and uploads the inputs.
+    pub fn fill(&self, gpu: &Gpu) -> Result<()> {
+        for own in &self.plan.own {
+            gpu.write(own, 0, &vec![POISON; own.len()])?;
+        }
+        self.external.iter().try_for_each(|(_, words, buffer)| gpu.write(buffer, 0, words))
     }
 
     /// Fills everything, replays once and reads all results.
@@ -172,24 +196,26 @@ impl<'a> Fixture<'a> {
             }
         }
         let mut y = vec![];
-        for t in &self.built.outputs {
+        let Prepared { case, built, x, .. } = &self.prepared;
+        for t in &built.outputs {
             y.push(self.read(gpu, *t)?);
         }
-        let grads = gpu.read::<u32>(&self.arenas.grads)?;
-        let layout = self.built.graph.layout();
+        let (_, _, grads) = self.external.iter().find(|(name, ..)| name == GRADS).expect("bound above");
+        let grads = gpu.read::<u32>(grads)?;
+        let layout = built.graph.layout();
         let mut touched = vec![false; grads.len()];
         let mut dx = vec![];
         let mut param = layout.params.iter();
-        for (i, input) in self.case.inputs.iter().enumerate() {
+        for (i, input) in case.inputs.iter().enumerate() {
             dx.push(match input.kind {
-                _ if self.built.seeded.is_empty() => None,
+                _ if built.seeded.is_empty() => None,
                 InputRole::Gradient => {
-                    Some(self.plan.read_gradient(gpu, self.built.inputs[i])?.iter().map(|v| v.to_bits()).collect())
+                    Some(self.plan.read_gradient(gpu, built.inputs[i])?.iter().map(|v| v.to_bits()).collect())
                 }
                 InputRole::Param | InputRole::Statistic => {
                     let p = param.next().expect("one parameter per input of that kind");
                     let mut all = vec![];
-                    for r in (0..self.x.len()).filter(|_| p.trainable) {
+                    for r in (0..x.len()).filter(|_| p.trainable) {
                         let at = r * layout.trained + p.offset;
                         touched[at..at + p.shape.len()].fill(true);
                         all.extend(&grads[at..at + p.shape.len()]);
@@ -210,10 +236,10 @@ impl<'a> Fixture<'a> {
 
     /// All replicas of an output, which may be in an arena or in an input.
     fn read(&self, gpu: &Gpu, t: Tensor) -> Result<Vec<u32>> {
-        let len = self.built.graph.shape(t).len();
+        let (len, replicas) = (self.prepared.built.graph.shape(t).len(), self.prepared.x.len());
         let all = self.plan.read::<u32>(gpu, t)?;
-        let stride = if self.x.len() > 1 { (all.len() - len) / (self.x.len() - 1) } else { len };
-        Ok((0..self.x.len()).flat_map(|r| all[r * stride..r * stride + len].to_vec()).collect())
+        let stride = if replicas > 1 { (all.len() - len) / (replicas - 1) } else { len };
+        Ok((0..replicas).flat_map(|r| all[r * stride..r * stride + len].to_vec()).collect())
     }
 }
 

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use serde::Serialize;
 
 use super::case::{Case, Input};
-use super::fixture::{Fixture, Run};
+use super::fixture::{Fixture, Prepared, Run};
 use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::core::random::Stream;
@@ -14,7 +14,7 @@ use crate::graph::Dtype;
 
 /// Up to this many elements of an input, every coordinate of its gradient is checked; beyond, random directions, of
 /// large cases one.
-const EVERY_COORDINATE: usize = 160;
+pub(crate) const EVERY_COORDINATE: usize = 160;
 const DIRECTIONS: usize = 6;
 const FEW_DIRECTIONS: usize = 1;
 
@@ -61,22 +61,22 @@ impl Outcome {
 }
 
 /// What the reference gives for replica 0, the same for every target.
-pub(super) struct Expected {
-    y: Vec<Array<f64>>,
+pub(crate) struct Expected {
+    pub y: Vec<Array<f64>>,
     /// Per input with a gradient, the slopes along its `directions`.
-    slopes: Vec<Vec<f64>>,
+    pub slopes: Vec<Vec<f64>>,
 }
 
 impl Expected {
-    fn new(case: &Case, fixture: &Fixture) -> Expected {
+    pub fn new(case: &Case, prepared: &Prepared) -> Expected {
         let slopes = |(i, input): (usize, &Input)| {
-            if !input.wants_gradient() || fixture.seeded().is_empty() {
+            if !input.wants_gradient() || prepared.seeded().is_empty() {
                 return vec![];
             }
             let directions = directions(input.spec.shape.len(), case.is_large());
-            directions.iter().map(|(_, direction)| slope(case, fixture, i, direction)).collect()
+            directions.iter().map(|(_, direction)| slope(case, prepared, i, direction)).collect()
         };
-        let y = case.op.reference(&fixture.x[0]);
+        let y = case.op.reference(&prepared.x[0]);
         Expected { y, slopes: case.inputs.iter().enumerate().map(slopes).collect() }
     }
 }
@@ -97,7 +97,7 @@ pub(super) fn check_against(gpu: &Gpu, case: &Case, target: Target, expected: &O
     if replayed && one.run(gpu, &mut failures)? != alone {
         failures.push("a replay is not bit-identical".into());
     }
-    let expected = expected.get_or_init(|| Expected::new(case, &one));
+    let expected = expected.get_or_init(|| Expected::new(case, &one.prepared));
     let (forward, gradient) = compare(case, expected, &alone, &mut failures);
 
     // Small cases try the same kernels with several consumers and several replicas.
@@ -194,15 +194,15 @@ fn directions(len: usize, few: bool) -> Vec<(String, Vec<f64>)> {
 }
 
 /// Central difference of sum(dy y) along a direction of input `i`.
-fn slope(case: &Case, fixture: &Fixture, i: usize, direction: &[f64]) -> f64 {
+fn slope(case: &Case, prepared: &Prepared, i: usize, direction: &[f64]) -> f64 {
     let value = |step: f64| -> f64 {
-        let mut x = fixture.x[0].clone();
+        let mut x = prepared.x[0].clone();
         x[i].data_mut().iter_mut().zip(direction).for_each(|(v, d)| *v += step * d);
         let y = case.op.reference(&x);
-        fixture
+        prepared
             .seeded()
             .iter()
-            .zip(&fixture.dy[0])
+            .zip(&prepared.dy[0])
             .map(|(&o, dy)| y[o].data().iter().zip(dy.data()).map(|(y, dy)| y * dy).sum::<f64>())
             .sum()
     };

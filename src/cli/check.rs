@@ -1,5 +1,6 @@
 //! `wmic check`: every kernel against its reference on this adapter.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -7,6 +8,7 @@ use wmic::check::{Check, Row, list};
 use wmic::core::numbers::{duration, percent};
 use wmic::ops::select;
 use wmic::report::tables::table::Style;
+use wmic::web::page::write_checks;
 
 use super::common::{Device, Status};
 use super::output::{self, Progress, fit};
@@ -24,6 +26,11 @@ pub struct Args {
     #[command(flatten)]
     device: Device,
 
+    /// Check nothing here, but write a web page into this new or empty folder that checks the smaller cases in the
+    /// browser, on the visitor's GPU
+    #[arg(long, value_name = "DIR", conflicts_with = "json")]
+    web: Option<PathBuf>,
+
     /// Print JSON: {device, checks: [{op, case, variant, forward, gradient, passed, failures}], passed, failed}
     #[arg(long)]
     json: bool,
@@ -40,6 +47,18 @@ struct Summary {
 impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
         let ops = select(self.op.as_deref())?;
+        if let Some(dir) = &self.web {
+            let progress = Progress::new(ops.iter().map(|op| (op.cases)().len()).sum());
+            let mut cases = 0;
+            write_checks(dir, &ops, &mut |case| {
+                cases += 1;
+                progress.next(&format!("{}: {}", case.op.name(), case.name));
+            })?;
+            drop(progress);
+            let dir = dir.display();
+            output::note(&format!("{cases} checks written to {dir}; try it with: python3 -m http.server -d {dir}"));
+            return Ok(Status::Done);
+        }
         let gpu = self.device.open()?;
         let checks = list(&ops, gpu.adapter().target())?;
         let start = Instant::now();

@@ -6,27 +6,39 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use super::common::Status;
+use super::models::Models;
 use super::output::{note, print_json};
+use wmic::predict::bundled::Parts;
+use wmic::predict::recogniser::Options;
 use wmic::predict::trained::{Trained, TrainedModel};
 use wmic::report::model_card::{Described, model_card};
 use wmic::run::run_dir::RunDir;
+use wmic::web::page::write_recogniser;
 use wmic::{Error, Result, core};
 
-/// Export the best weights of one seed
+/// Export the best weights of one seed, or a web page that recognises recordings
+///
+/// The page has all seeds, and answers as `wmic predict` does, on the visitor's GPU. Without RUN it is of the bundled
+/// model on musicnn; RUN may also be a file of `wmic bundle`.
 #[derive(clap::Args)]
+#[command(override_usage = "wmic export [OPTIONS] <RUN> <OUT>\n       wmic export [--json] --web <DIR> [RUN]")]
 pub struct Args {
     /// Run directory of `wmic train`
-    run: PathBuf,
+    #[arg(required_unless_present = "web")]
+    run: Option<PathBuf>,
     /// Seed to export; needed if the run has several
-    #[arg(long)]
+    #[arg(long, conflicts_with = "web")]
     seed: Option<u64>,
     /// What to write; by default what the extension of OUT says
-    #[arg(long)]
+    #[arg(long, conflicts_with = "web")]
     format: Option<Format>,
     /// File to write, an existing one is replaced; for huggingface a folder
-    #[arg(value_name = "OUT")]
-    out: PathBuf,
-    /// Print one JSON object: seed, epoch, format, file
+    #[arg(value_name = "OUT", required_unless_present = "web", conflicts_with = "web")]
+    out: Option<PathBuf>,
+    /// Write a web page into this new or empty folder, to be put on a web server
+    #[arg(long, value_name = "DIR")]
+    web: Option<PathBuf>,
+    /// Print one JSON object: seed, epoch, format, file; of a page: folder, files, bytes
     #[arg(long)]
     json: bool,
 }
@@ -75,8 +87,17 @@ impl Format {
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
-        let format = Format::of(self.format, &self.out)?;
-        let run = RunDir::open(&self.run)?;
+        match (&self.web, &self.run, &self.out) {
+            (Some(dir), run, _) => self.page(dir, run.as_ref())?,
+            (None, Some(run), Some(out)) => self.weights(run, out)?,
+            (None, ..) => unreachable!("both are required without --web"),
+        }
+        Ok(Status::Done)
+    }
+
+    fn weights(&self, run: &Path, out: &Path) -> anyhow::Result<()> {
+        let format = Format::of(self.format, out)?;
+        let run = RunDir::open(run)?;
         let trained = Trained::load(&run)?;
         let seeds = &trained.about.seeds;
         let wanted = match (self.seed, &seeds[..]) {
@@ -89,11 +110,11 @@ impl Args {
             return Err(Error::Usage(format!("the run has no seed {wanted}; it has {seeds:?}")).into());
         };
         match format {
-            Format::Safetensors => trained.export(&self.out, r)?,
-            Format::Onnx => trained.export_onnx(&self.out, r)?,
-            Format::Huggingface => folder(&run, &trained, &self.out, r)?,
+            Format::Safetensors => trained.export(out, r)?,
+            Format::Onnx => trained.export_onnx(out, r)?,
+            Format::Huggingface => folder(&run, &trained, out, r)?,
         }
-        let (epoch, file) = (trained.about.best_epochs[r].saturating_add(1), self.out.display());
+        let (epoch, file) = (trained.about.best_epochs[r].saturating_add(1), out.display());
         let name = format.to_possible_value().expect("none is hidden").get_name().to_owned();
         match self.json {
             true => {
@@ -101,7 +122,27 @@ impl Args {
             }
             false => note(&format!("seed {wanted}, as of epoch {epoch}, written to {file}")),
         }
-        Ok(Status::Done)
+        Ok(())
+    }
+
+    fn page(&self, dir: &Path, run: Option<&PathBuf>) -> anyhow::Result<()> {
+        let parts = run.is_none().then_some(Parts::Musicnn);
+        let models = Models::load(&run.cloned().into_iter().collect::<Vec<_>>(), parts)?;
+        write_recogniser(dir, models.mixture, &Options::default())?;
+        let sizes = std::fs::read_dir(dir)
+            .map_err(Error::io(dir))?
+            .map(|entry| Ok(entry.and_then(|entry| entry.metadata()).map_err(Error::io(dir))?.len()));
+        let sizes = sizes.collect::<Result<Vec<u64>>>()?;
+        let (files, bytes) = (sizes.len(), sizes.iter().sum::<u64>());
+        let dir = dir.display();
+        match self.json {
+            true => print_json(&json!({ "folder": dir.to_string(), "files": files, "bytes": bytes }))?,
+            false => {
+                let bytes = core::numbers::bytes(bytes);
+                note(&format!("{bytes} in {files} files written to {dir}; try: python3 -m http.server -d {dir}"));
+            }
+        }
+        Ok(())
     }
 }
 

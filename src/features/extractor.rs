@@ -7,7 +7,7 @@ use half::f16;
 
 use crate::core::error::{Error, Result};
 use crate::features::weights::Weights;
-use crate::gpu::{Buffer, Gpu, Pace};
+use crate::gpu::{Buffer, Gpu, Pace, Target};
 use crate::graph::{Draft, Graph, Mode, Plan, Spec, Tensor};
 use crate::nn::front_ends::kind::{FeatureKind, Options, Output, SpectrogramFrames};
 
@@ -61,6 +61,13 @@ pub struct Extract {
     pub instances: usize,
     /// (frames, bands), log magnitudes, as [`Options::spectrogram`] asks for: log-mel, or the spectrum of notes.
     pub spectrogram: Vec<f32>,
+}
+
+/// Samples of the plan for an excerpt of `len` samples, of at most `samples`.
+pub(crate) fn planned(kind: FeatureKind, samples: usize, len: usize) -> usize {
+    let step = samples.div_ceil(LENGTHS);
+    let planned = len.max(1).next_multiple_of(step).min(samples);
+    if kind.instances(planned) > 0 { planned } else { samples }
 }
 
 impl Extractor {
@@ -161,9 +168,7 @@ impl Extractor {
 
     /// Samples of the plan for an excerpt of `len` samples.
     fn planned(&self, len: usize) -> usize {
-        let step = self.samples.div_ceil(LENGTHS);
-        let samples = len.max(1).next_multiple_of(step).min(self.samples);
-        if self.kind.instances(samples) > 0 { samples } else { self.samples }
+        planned(self.kind, self.samples, len)
     }
 
     /// A plan for `count` excerpts of up to `samples` samples.
@@ -226,6 +231,21 @@ impl Extractor {
     }
 }
 
+/// The computation of the features of `batch` excerpts of `samples` samples, from the input `samples`.
+pub(crate) fn draft(
+    target: Target,
+    kind: FeatureKind,
+    options: Options,
+    [batch, samples]: [usize; 2],
+) -> Result<(Draft, Output)> {
+    let mut g = Graph::new(Mode::Eval);
+    let sound = g.input("samples", Spec::f32([batch, samples]));
+    let Output { features, spectrogram } = (kind.row().graph)(&mut g, sound, options)?;
+    let spectrogram = spectrogram.filter(|_| options.spectrogram != SpectrogramFrames::None);
+    let keep: Vec<Tensor> = [features].into_iter().chain(spectrogram).collect();
+    Ok((Draft::new(&g, target, 1, &keep, &[])?, Output { features, spectrogram }))
+}
+
 impl Stage {
     fn new(
         gpu: &Gpu,
@@ -234,12 +254,7 @@ impl Stage {
         weights: &[(String, Buffer)],
         [batch, samples]: [usize; 2],
     ) -> Result<Stage> {
-        let mut g = Graph::new(Mode::Eval);
-        let sound = g.input("samples", Spec::f32([batch, samples]));
-        let Output { features, spectrogram } = (kind.row().graph)(&mut g, sound, options)?;
-        let spectrogram = spectrogram.filter(|_| options.spectrogram != SpectrogramFrames::None);
-        let keep: Vec<Tensor> = [features].into_iter().chain(spectrogram).collect();
-        let draft = Draft::new(&g, gpu.adapter().target(), 1, &keep, &[])?;
+        let (draft, Output { features, spectrogram }) = draft(gpu.adapter().target(), kind, options, [batch, samples])?;
         draft.fits(gpu)?;
         let input = gpu.buffer("samples", batch * samples)?;
         let mut bound: Vec<(&str, Buffer)> =

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::data::npz_note;
 use crate::features::front_end::{FrontEnd, Source};
-use crate::features::scaling::{Range, Scaling};
+use crate::features::scaling::{PostProcess, Range, Scaling};
 use crate::features::weights::Weights;
-use crate::nn::front_ends::kind::FeatureKind;
+use crate::nn::front_ends::kind::{FeatureKind, Options, SpectrogramFrames};
 use crate::nn::front_ends::network::Network;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::Width;
@@ -34,6 +34,26 @@ impl FeatureConfig {
     /// Without VGGish's weights, with linear magnitudes.
     pub fn of(kind: FeatureKind) -> FeatureConfig {
         FeatureConfig { kind, front_end: None, scale: Scale::Magnitude }
+    }
+
+    /// Of the graph that computes its features.
+    pub(crate) fn options(&self, spectrogram: SpectrogramFrames) -> Options {
+        let last_relu = self.front_end.as_ref().is_none_or(FrontEnd::has_last_relu);
+        Options { width: self.width(), scale: self.scale, last_relu, spectrogram }
+    }
+
+    /// The post-processing of embeddings that are stored in 8 bits.
+    ///
+    /// # Errors
+    /// `Usage` for weights without one.
+    pub(crate) fn post_process<'a>(&self, weights: Option<&'a Weights>) -> Result<Option<&'a PostProcess>> {
+        let Some(weights) = weights.filter(|_| self.is_in_bytes()) else { return Ok(None) };
+        let missing = || {
+            let reason = "the VGGish weights have no PCA (pproc.*), which embeddings need; \
+                          set `front_end.pca` to a FILE.npz, or `front_end.scaling` to minmax";
+            Error::Usage(reason.into())
+        };
+        weights.post_process.as_ref().ok_or_else(missing).map(Some)
     }
 
     pub(super) fn width(&self) -> Width {

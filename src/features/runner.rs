@@ -8,12 +8,11 @@ use crate::data::{FeatureValues, Features};
 use crate::features::device_dataset::{DeviceDataset, Dims};
 use crate::features::extractor::{Extract, Extractor};
 use crate::features::feature_config::FeatureConfig;
-use crate::features::front_end::FrontEnd;
 use crate::features::scaling::{PostProcess, Range};
 use crate::features::spectrum;
 use crate::features::weights::Weights;
 use crate::gpu::Gpu;
-use crate::nn::front_ends::kind::{Options, SpectrogramFrames};
+use crate::nn::front_ends::kind::SpectrogramFrames;
 use crate::ops::gather::Encoding;
 
 /// An extractor with its pre- and post-processing: excerpts to stored features.
@@ -38,18 +37,10 @@ impl FrontEndRunner {
         weights: Option<&Weights>,
         spectrogram: SpectrogramFrames,
     ) -> Result<FrontEndRunner> {
-        let last_relu = config.front_end.as_ref().is_none_or(FrontEnd::has_last_relu);
-        let options = Options { width: config.width(), scale: config.scale, last_relu, spectrogram };
+        let options = config.options(spectrogram);
         let extractor = Extractor::new(gpu, config.kind, options, weights, config.kind.samples())?;
-        let post_process = match (config.is_in_bytes(), weights) {
-            (true, Some(weights)) => Some(weights.post_process.clone().ok_or_else(|| {
-                let reason = "the VGGish weights have no PCA (pproc.*), which embeddings need; \
-                              set `front_end.pca` to a FILE.npz, or `front_end.scaling` to minmax";
-                Error::Usage(reason.into())
-            })?),
-            _ => None,
-        };
-        let range = config.front_end.as_ref().and_then(|front_end| front_end.range.clone());
+        let post_process = config.post_process(weights)?.cloned();
+        let range = config.range().cloned();
         let has_spectrum = spectrogram != SpectrogramFrames::None && config.has_spectrum();
         let frames = config.kind.row().seconds / config.kind.spectrogram().hop;
         Ok(FrontEndRunner { extractor, post_process, is_scaled: config.is_scaled(), range, has_spectrum, frames })

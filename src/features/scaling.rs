@@ -88,7 +88,7 @@ impl Range {
 
 /// Post-processing of AudioSet's (and OpenMIC's) embeddings: PCA, whitened, in 8 bits. In double precision, so that
 /// rounding does not depend on the order of sums.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PostProcess {
     /// (128, 128), E.
     pub(super) matrix: Vec<f64>,

@@ -180,10 +180,14 @@ impl Weights {
         format!("{:016x}", fingerprint.finish())
     }
 
+    /// The weights whose names begin with `prefix`.
+    pub(crate) fn named(&self, prefix: &str) -> impl Iterator<Item = &(String, Array<f32>)> {
+        self.arrays.iter().filter(move |(name, _)| name.starts_with(prefix))
+    }
+
     /// The weights whose names begin with `prefix`, on the GPU.
     pub fn upload(&self, gpu: &Gpu, prefix: &str) -> Result<Vec<(String, Buffer)>> {
-        let chosen = self.arrays.iter().filter(|(name, _)| name.starts_with(prefix));
-        chosen.map(|(name, array)| Ok((name.clone(), gpu.upload(name, array.data())?))).collect()
+        self.named(prefix).map(|(name, array)| Ok((name.clone(), gpu.upload(name, array.data())?))).collect()
     }
 
     /// Replaces the initial values of the parameters that a model shares with VGGish.

@@ -29,7 +29,7 @@ pub struct Shader {
     imports: &'static [File],
     built_in: bool,
     /// Bindings that it reads as textures, of views whose elements are copied there.
-    pub(super) textures: &'static [&'static str],
+    pub(crate) textures: &'static [&'static str],
 }
 
 impl Shader {
@@ -206,6 +206,15 @@ pub fn parse_wgsl(shader: &Shader) -> Result<(naga::Module, naga::valid::ModuleI
         .validate(&module)
         .map_err(|e| fail(e.emit_to_string_with_path(text, file)))?;
     Ok((module, info))
+}
+
+/// The bindings that each entry point of a shader uses, without a device.
+///
+/// # Errors
+/// `Shader` for WGSL that does not compile.
+pub(crate) fn bindings_of(shader: &Shader) -> Result<HashMap<String, Vec<Binding>>> {
+    let (module, info) = parse_wgsl(shader)?;
+    Ok(reflect(&module, &info))
 }
 
 /// The bindings that each entry point uses, by name.

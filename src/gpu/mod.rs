@@ -24,5 +24,5 @@ pub use recording::Recording;
 pub use spirv::Spirv;
 pub use submission::{Submission, Ticket};
 
-pub(crate) use kernel::{params, shader};
+pub(crate) use kernel::{bindings_of, params, shader};
 pub(crate) use texture::texture_len;

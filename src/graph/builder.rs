@@ -120,9 +120,16 @@ impl<'g> Builder<'g> {
         Bound { view, shape: spec.shape.clone(), stride: len }
     }
 
-    /// The gradient of a tensor that is not a parameter.
+    /// The gradient of a tensor, of all replicas.
     pub fn gradient(&self, t: Tensor) -> Option<View> {
-        self.gradients.get(&self.graph.tensors[t.0].1).copied()
+        let storage = self.graph.tensors[t.0].1;
+        let StorageKind::Param(index) = self.graph.storages[storage.0].kind else {
+            return self.gradients.get(&storage).copied();
+        };
+        let p = &self.graph.layout.params[index];
+        let slot = *self.arena_slot.get(GRADS).filter(|_| p.trainable)?;
+        let len = self.graph.layout.trained * (self.replicas - 1) + p.shape.len();
+        Some(View { slot, offset: p.offset, len })
     }
 
     /// A sink for one more contribution to the gradient of `t`.

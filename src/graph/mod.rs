@@ -1,6 +1,7 @@
 //! A model is described once as a `Graph` of ops, which a `Plan` turns into dispatches.
 
 mod builder;
+mod data;
 mod memory;
 pub mod onnx;
 mod op;
@@ -9,6 +10,7 @@ mod plan;
 mod reference;
 pub mod slice_sums;
 
+pub use data::{BufferData, Content, Place, PlanData, StepData};
 pub use op::{Bound, Cost, Dtype, Io, Op, Outputs, Sink, Spec};
 pub use params::{Init, Layout, Param};
 pub use plan::{Arenas, Draft, Plan};

@@ -11,18 +11,18 @@ use crate::gpu::{Buffer, Dispatch, Element, Gpu, Recorder, Recording, Slot, Targ
 /// The dispatches of a graph and the memory they need, before any of it exists on a device.
 pub struct Draft {
     pub replicas: usize,
-    dispatches: Vec<Dispatch>,
-    slots: Vec<SlotInfo>,
-    memory: Assignment,
-    views: HashMap<Tensor, TensorViews>,
+    pub(super) dispatches: Vec<Dispatch>,
+    pub(super) slots: Vec<SlotInfo>,
+    pub(super) memory: Assignment,
+    pub(super) views: HashMap<Tensor, TensorViews>,
     /// How many of the dispatches are the forward pass.
     forward: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct TensorViews {
-    value: View,
-    gradient: Option<View>,
+pub(super) struct TensorViews {
+    pub value: View,
+    pub gradient: Option<View>,
 }
 
 /// The parameter arenas of a model with R replicas.

@@ -63,7 +63,7 @@ impl Trained {
 
 /// # Errors
 /// `Shape` when clips of this many instances and values do not match the training clips.
-fn accept(about: &About, instances: usize, width: usize) -> Result<()> {
+pub(crate) fn accept(about: &About, instances: usize, width: usize) -> Result<()> {
     let model = nn::find(&about.model)?;
     if width != about.width || (model.fixed_instances && instances != about.instances) {
         let expected =

@@ -15,7 +15,7 @@ use crate::run::splits::splits;
 /// Clips that are fitted, evenly spaced over the split.
 const MAX_CLIPS: usize = 1000;
 /// Instances of a clip that count, its first ones.
-const MAX_INSTANCES: usize = 32;
+pub(crate) const MAX_INSTANCES: usize = 32;
 /// (instances, D) of a clip: of a patch, and of the 96 frames of one in a spectrogram, the mean and the standard
 /// deviation of each band over the frames; of embeddings and feature maps the same of the sound's log-mel spectrum, or
 /// without `of_spectrum` an embedding itself, and the moments of each channel over the positions. `None` for single

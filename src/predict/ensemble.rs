@@ -208,7 +208,8 @@ impl Ensemble {
 }
 
 /// How the answers of models are combined.
-pub(super) struct Combination {
+#[derive(Serialize)]
+pub(crate) struct Combination {
     name: String,
     /// By model.
     weights: Vec<f64>,

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::core::error::{Error, Result};
@@ -112,7 +113,7 @@ impl Mixture {
     }
 
     /// Splits it into models of the same features, and how their answers are combined.
-    pub(super) fn split(self) -> Result<(Vec<Vec<Trained>>, Combinations)> {
+    pub(crate) fn split(self) -> Result<(Vec<Vec<Trained>>, Combinations)> {
         let weights: Vec<f64> = self.parts.iter().map(|part| part.weight).collect();
         let (mut models, mut parts) = (vec![], vec![]);
         for Part { ensemble, .. } in self.parts {
@@ -126,7 +127,8 @@ impl Mixture {
 }
 
 /// How the answers of the models of each part, and then those of the parts, are combined.
-pub(super) struct Combinations {
+#[derive(Serialize)]
+pub(crate) struct Combinations {
     parts: Vec<Combination>,
     whole: Combination,
 }

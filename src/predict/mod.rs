@@ -4,7 +4,7 @@ pub mod bundle;
 pub mod bundled;
 pub(crate) mod clips;
 mod condensed;
-mod domain;
+pub(crate) mod domain;
 pub mod ensemble;
 pub mod evaluator;
 mod excerpts;

@@ -50,11 +50,11 @@ pub struct Options {
 }
 
 impl Options {
-    pub(super) fn gate(&self) -> f32 {
+    pub(crate) fn gate(&self) -> f32 {
         self.gate.unwrap_or(GATE)
     }
 
-    pub(super) fn hop(&self, kind: FeatureKind) -> f64 {
+    pub(crate) fn hop(&self, kind: FeatureKind) -> f64 {
         self.hop.unwrap_or(kind.row().hop)
     }
 
@@ -81,7 +81,7 @@ impl Options {
         Ok(settings)
     }
 
-    pub(super) fn check(&self, trained: &Trained) -> Result<()> {
+    pub(crate) fn check(&self, trained: &Trained) -> Result<()> {
         let model = nn::find(&trained.about.model)?;
         let (has_attention, kind) = (model.has_attention, trained.config.kind()?);
         let (hop, longest) = (self.hop(kind), kind.window());

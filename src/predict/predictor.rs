@@ -3,7 +3,7 @@
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
-use crate::features::device_dataset::DeviceDataset;
+use crate::features::device_dataset::{DeviceDataset, Dims};
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use crate::nn::{self, Inputs, Labels, Prediction};
@@ -184,21 +184,7 @@ impl Predictor {
     /// Builds the plan for batches of `size` clips; `None` if it needs too much memory, and a smaller one will do.
     fn batch(&self, size: usize) -> Result<Option<Batch>> {
         self.dataset.max_steps(size * self.replicas)?;
-        let Config { model, .. } = &self.config;
-        let (model, dims) = (nn::find(model)?, self.dataset.dims);
-        self.config.accepts(dims.width)?;
-        let mut g = Graph::new(Mode::Eval);
-        let clock = g.input("clock", Spec::u32([4]));
-        let rows = g.input("rows", Spec::u32([size]));
-        let clips = dims.clips(&mut g);
-        let taken = dims.gather(&mut g, clips, rows, model.positions())?;
-        let (x, lengths) = (taken.x, taken.lengths);
-        let labels = Labels { target: taken.target, observed: taken.observed };
-        let labels = nn::is_objective(model).then_some(labels);
-        let inputs = Inputs { x, lengths, clock, labels, partners: None, instances: None };
-        let prediction = model.push(&mut g, inputs, self.config.settings(dims.classes))?;
-        let tensors = outputs(&prediction, self.detail);
-
+        let (g, tensors) = graph(&self.config, self.dataset.dims, size, self.detail)?;
         let draft = Draft::new(&g, self.gpu.adapter().target(), self.replicas, &tensors, &[])?;
         if size > 1 && draft.memory().0 > MEMORY {
             return Ok(None);
@@ -232,6 +218,24 @@ impl Predictor {
         let glimpses = if count > 0 { (0..self.replicas).map(path).collect() } else { vec![] };
         Ok(Predictions { probabilities, instances, glimpses, learned })
     }
+}
+
+/// The graph that predicts `size` clips of a dataset, named by the input `rows`, and its outputs.
+pub(crate) fn graph(config: &Config, dims: Dims, size: usize, detail: Detail) -> Result<(Graph, Vec<Tensor>)> {
+    let model = nn::find(&config.model)?;
+    config.accepts(dims.width)?;
+    let mut g = Graph::new(Mode::Eval);
+    let clock = g.input("clock", Spec::u32([4]));
+    let rows = g.input("rows", Spec::u32([size]));
+    let clips = dims.clips(&mut g);
+    let taken = dims.gather(&mut g, clips, rows, model.positions())?;
+    let (x, lengths) = (taken.x, taken.lengths);
+    let labels = Labels { target: taken.target, observed: taken.observed };
+    let labels = nn::is_objective(model).then_some(labels);
+    let inputs = Inputs { x, lengths, clock, labels, partners: None, instances: None };
+    let prediction = model.push(&mut g, inputs, config.settings(dims.classes))?;
+    let outputs = outputs(&prediction, detail);
+    Ok((g, outputs))
 }
 
 /// Outputs that are read back, in order: probabilities; attention, scores and gates of attention models; glimpses of

@@ -2,6 +2,7 @@
 
 use crate::core::error::{Error, Result};
 use crate::features::device_dataset::Dims;
+use crate::features::weights::Weights;
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Graph, Mode, Spec, Tensor};
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
@@ -75,10 +76,18 @@ pub(crate) fn push_model(
     Ok((clock, batch, prediction))
 }
 
+/// Prefix of the names of [`frozen_weights`].
+pub(crate) const FROZEN: &str = "embeddings.0.";
+
+/// The front end's weights of which the model of `config` uses those that begin with [`FROZEN`], if it uses any.
+pub(crate) fn frozen_weights(config: &Config) -> Result<Option<Weights>> {
+    match &config.front_end {
+        Some(front_end) if config.trains(TrainFrontEnd::None)? => front_end.load().map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// The frozen weights of the model of `config`, on the GPU.
 pub fn frozen(gpu: &Gpu, config: &Config) -> Result<Vec<(String, Buffer)>> {
-    match &config.front_end {
-        Some(front_end) if config.trains(TrainFrontEnd::None)? => front_end.load()?.upload(gpu, "embeddings.0."),
-        _ => Ok(vec![]),
-    }
+    frozen_weights(config)?.map_or(Ok(vec![]), |weights| weights.upload(gpu, FROZEN))
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod audio;
+mod browser;
 mod bundled;
 mod commands;
 mod compare;
@@ -15,6 +16,7 @@ mod pretrain;
 mod several;
 mod train;
 mod user_config;
+mod web;
 mod weights;
 
 #[path = "../golden/formula.rs"]

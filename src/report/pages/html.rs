@@ -13,7 +13,7 @@ use crate::report::plots::figure::{self, Figure, NARROW, WIDE};
 use crate::report::tables::table::printable;
 
 const FRAME: &str = include_str!("../../../assets/page/page.html");
-const STYLE: &str = include_str!("../../../assets/page/page.css");
+pub(crate) const STYLE: &str = include_str!("../../../assets/page/page.css");
 const SORT: &str = include_str!("../../../assets/page/sort.js");
 
 /// Writes a self-contained page to `path`, atomically. `style` and `script` are added to those of all pages; `body`

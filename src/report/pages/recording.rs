@@ -16,7 +16,7 @@ use crate::report::pages::html::{self, Escaped, Image};
 use crate::report::plots::png::indexed;
 use crate::report::plots::spectrogram::{BAR, FEW_PATHS, Picture, colour_map, pixels};
 
-const STYLE: &str = include_str!("../../../assets/page/recording.css");
+pub(crate) const STYLE: &str = include_str!("../../../assets/page/recording.css");
 const SCRIPT: &str = include_str!("../../../assets/page/recording.js");
 
 /// Largest audio file that is embedded, in bytes: browsers get slow with larger pages.
