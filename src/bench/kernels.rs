@@ -28,7 +28,7 @@ pub fn kernels(timer: &Timer, case: &Case, peak: Peak) -> Result<Vec<KernelResul
     let steps = fixture.draft.steps();
     let mut results = vec![];
     for (at, dispatch) in steps.iter().enumerate() {
-        let Time { seconds, sampling } = timer.time(&[&fixture.plan.single(gpu, dispatch)?])?;
+        let Time { seconds, sampling } = timer.time(&[&fixture.plan.part(gpu, std::slice::from_ref(dispatch))?])?;
         let work = work(dispatch, cost, (at < forward).then_some(computing));
         let (gflops, gbs) = (work.flops / seconds / 1e9, work.bytes / seconds / 1e9);
         let before = steps[..at].iter().filter(|d| d.entry == dispatch.entry).count();

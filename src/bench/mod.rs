@@ -11,6 +11,7 @@ mod peak;
 pub mod results;
 mod steps;
 mod timer;
+pub mod tune;
 mod warnings;
 
 #[doc(hidden)]

@@ -115,7 +115,7 @@ fn profile(timer: &Timer, learner: &Learner, ms_per_step: f64) -> Result<Profile
     let mut kernels: Vec<StepKernel> = vec![];
     for plan in learner.step_plans() {
         for dispatch in &plan.dispatches {
-            let time = timer.time(&[&plan.single(timer.gpu, dispatch)?])?;
+            let time = timer.time(&[&plan.part(timer.gpu, std::slice::from_ref(dispatch))?])?;
             let (ms, sampling) = (time.seconds * 1e3, time.sampling);
             match kernels.iter_mut().find(|k| k.kernel == dispatch.entry) {
                 Some(k) => {
@@ -135,6 +135,15 @@ fn profile(timer: &Timer, learner: &Learner, ms_per_step: f64) -> Result<Profile
 }
 
 fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
+    let (config, data) = example(step)?;
+    let dataset = DeviceDataset::of_dataset(gpu, &data)?;
+    let splits = vec![(data.train.clone(), data.train.clone()); step.replicas];
+    let frozen = [frozen(gpu, &config)?, words(gpu, &data)?].concat();
+    Learner::new(gpu, &config, &dataset, &frozen, &splits, Order::Shuffled)
+}
+
+/// The settings and the dataset of noise of a step.
+pub(super) fn example(step: Step) -> Result<(Config, Dataset)> {
     let Step { model, train_front_end, width, batch, replicas } = step;
     let clips = BATCHES * batch;
     let kind = model.input(train_front_end, NOTES.input);
@@ -180,8 +189,5 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         pretrain: objective.then(|| Pretraining { width, ..Default::default() }),
         ..Config::of(model.name, "noise")?
     };
-    let dataset = DeviceDataset::of_dataset(gpu, &data)?;
-    let splits = vec![(data.train.clone(), data.train.clone()); replicas];
-    let frozen = [frozen(gpu, &config)?, words(gpu, &data)?].concat();
-    Learner::new(gpu, &config, &dataset, &frozen, &splits, Order::Shuffled)
+    Ok((config, data))
 }

@@ -23,6 +23,7 @@ mod settings;
 mod short;
 mod synth;
 mod train;
+mod tune;
 mod weights;
 
 use std::process::ExitCode;
@@ -70,6 +71,7 @@ enum Command {
     Devices(devices::Args),
     Check(check::Args),
     Bench(bench::Args),
+    Tune(Box<tune::Args>),
     Completions(completions::Args),
 }
 
@@ -113,6 +115,7 @@ pub fn run() -> ExitCode {
         Command::Devices(args) => args.run(),
         Command::Check(args) => args.run(),
         Command::Bench(args) => args.run(),
+        Command::Tune(args) => args.run(),
         Command::Completions(args) => args.run(self::command()),
     };
     match status {

@@ -12,6 +12,7 @@ mod recording;
 mod spirv;
 mod submission;
 mod texture;
+mod tiling;
 
 pub use adapter::{Adapter, AdapterKind, Target, adapters, preferred};
 pub use buffer::{Buffer, Element};
@@ -23,6 +24,7 @@ pub use recording::Recording;
 #[doc(hidden)]
 pub use spirv::Spirv;
 pub use submission::{Submission, Ticket};
+pub use tiling::{Problem, TiledProduct, Tiling, Tilings, Tuned};
 
 pub(crate) use kernel::{params, shader};
 pub(crate) use texture::texture_len;

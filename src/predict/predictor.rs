@@ -9,6 +9,7 @@ use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use crate::nn::{self, Inputs, Labels, Prediction};
 use crate::ops::sample::PADDING;
 use crate::run::config::Config;
+use crate::run::tuning::Tuning;
 use crate::run::weights::Block;
 
 /// Most bytes of a plan for several clips. Larger batches of large models are no faster.
@@ -199,7 +200,8 @@ impl Predictor {
         let prediction = model.push(&mut g, inputs, self.config.settings(dims.classes))?;
         let tensors = outputs(&prediction, self.detail);
 
-        let draft = Draft::new(&g, self.gpu.adapter().target(), self.replicas, &tensors, &[])?;
+        let kernels = Tuning::kernels(self.config.tuning.as_ref(), self.gpu.adapter());
+        let draft = Draft::new(&g, kernels, self.replicas, &tensors, &[])?;
         if size > 1 && draft.memory().0 > MEMORY {
             return Ok(None);
         }

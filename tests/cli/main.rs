@@ -13,6 +13,7 @@ mod own_labels;
 mod pretrain;
 mod several;
 mod train;
+mod tune;
 mod weights;
 
 #[path = "../golden/formula.rs"]

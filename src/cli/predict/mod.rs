@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::clips::{Bar, stop_on_interrupt};
-use super::common::{Device, Status};
+use super::common::{Device, Status, kept_tuning};
 use super::models::Models;
 use super::output::note;
 use super::settings::{Limited, WEIGHTS, check_options, help_of, help_of_run, variant};
@@ -158,6 +158,8 @@ impl Args {
         }
         self.threshold.or(self.precision).map_or(Ok(()), |level| mixture.set_threshold(level))?;
         mixture.set_calibrated(self.calibrate);
+        let tuning = kept_tuning(gpu);
+        mixture.models_mut().for_each(|trained| trained.config.tuning.clone_from(&tuning));
         let options = Options {
             hop: self.hop,
             aggregate: self.aggregate,

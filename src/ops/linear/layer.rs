@@ -87,9 +87,10 @@ impl Op for Linear {
         let w = io.x(1).view;
         let bias = self.has_bias(io.inputs()).then(|| io.x(2));
         let clock = self.dropout.map(|_| io.x(io.inputs() - 1).view);
-        for part in d.parts(1) {
+        let variants: Vec<Product> = d.parts(1).map(|part| d.forward_variant(r, part.len())).collect();
+        let all_tiled = variants.iter().all(|variant| matches!(variant, Product::Tile(_)));
+        for (part, variant) in d.parts(1).zip(variants) {
             let (first, n) = (part.start, part.len());
-            let variant = variants::product(r.target, [d.n, d.k], [d.m, n], d.segments);
             let w = d.part_of(w, &part);
             let b = bias.map_or(w, |bias| bias.view);
             let mut bindings = vec![("x", io.x(0).view), ("w", w), ("b", b), ("y", io.y(0).view)];
@@ -111,7 +112,7 @@ impl Op for Linear {
                     k_to: to as u32,
                     ..d.params().with(self.relu().filter(|_| is_last))
                 };
-                let drops = tiled && clock.is_some() && is_last;
+                let drops = all_tiled && clock.is_some() && is_last;
                 let (constants, draws): (&[_], _) = match drops {
                     true => (&[("DROPS", 1.0)], MAX_RESULTS * PHILOX_ROUNDS),
                     false => (&[], 0),
@@ -120,9 +121,7 @@ impl Op for Linear {
                 r.dispatch_with(shader(variant), "linear_forward", constants, &bindings, p, launch);
             }
         }
-        if let (Some(dropout), Some(clock), Product::Subgroup8 { .. }) =
-            (self.dropout, clock, d.input_variant(r.target))
-        {
+        if let (Some(dropout), Some(clock), false) = (self.dropout, clock, all_tiled) {
             drop_out(dropout, io, r, clock);
         }
         Ok(())
