@@ -13,7 +13,7 @@ use crate::bench::steps::{Step, example};
 use crate::bench::timer::Timer;
 use crate::core::error::{Error, Result};
 use crate::core::random::Stream;
-use crate::gpu::{Buffer, Gpu, TiledProduct, Tiling, Tilings, Tuned};
+use crate::gpu::{Buffer, Gpu, Precision, Target, TiledProduct, Tiling, Tilings, Tuned};
 use crate::graph::{Alone, Arenas, Draft, Dtype};
 use crate::nn::Model;
 use crate::ops::sample::Order;
@@ -54,11 +54,11 @@ impl Measured {
     }
 }
 
-/// The graphs of training `model` as `wmic bench` does, with other settings where they are given.
+/// The graphs of training `model` as `wmic bench` does, with other settings where they are given, and the precision.
 ///
 /// # Errors
 /// `Usage` for a forest, and settings that the model does not support.
-pub fn example_graphs(gpu: &Gpu, model: &'static Model, given: &Given) -> Result<Graphs> {
+pub fn example_graphs(gpu: &Gpu, model: &'static Model, given: &Given) -> Result<(Graphs, Precision)> {
     if model.is_forest() {
         return Err(Error::Usage(format!("{} is trained on the CPU: there is nothing to tune", model.name)));
     }
@@ -66,7 +66,7 @@ pub fn example_graphs(gpu: &Gpu, model: &'static Model, given: &Given) -> Result
     let (config, data) = example(step)?;
     let config = given.apply_to(&config)?;
     config.validate()?;
-    graphs(&config, &Extent::of_clips(gpu, &config, &data)?)
+    Ok((graphs(&config, &Extent::of_clips(gpu, &config, &data)?)?, config.precision))
 }
 
 /// The graphs of a training run.
@@ -91,15 +91,17 @@ pub fn graphs(config: &Config, extent: &Extent) -> Result<Graphs> {
 pub fn tune(
     timer: &Timer,
     graphs: &Graphs,
+    precision: Precision,
     done: &mut Vec<Measured>,
     each: &mut dyn FnMut(&Measured) -> Result<()>,
 ) -> Result<()> {
-    let drafts = graphs.drafts(timer.gpu.adapter().target(), 1)?;
+    let target = timer.gpu.adapter().target_of(precision)?;
+    let drafts = graphs.drafts(target, 1)?;
     for (graph, draft) in [(&graphs.step, &drafts[0]), (&graphs.validation, &drafts[2])] {
         let ops: BTreeSet<&str> = draft.products().iter().map(|product| product.op).collect();
         for op in ops {
             for alone in graph.alone(op)? {
-                let mut trial = Trial::new(timer, &alone)?;
+                let mut trial = Trial::new(timer, target, &alone)?;
                 for product in trial.draft(&Tilings::default())?.products().to_vec() {
                     if done.iter().all(|known| known.problem != product.problem.to_string()) {
                         let measured = trial.choose(product)?;
@@ -122,6 +124,7 @@ pub fn choices(measured: &[Measured]) -> Tilings {
 /// An op on its own, with what it reads.
 struct Trial<'a> {
     timer: &'a Timer<'a>,
+    target: Target,
     alone: &'a Alone,
     bound: Vec<(String, Buffer)>,
     /// Chosen so far.
@@ -129,7 +132,7 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn new(timer: &'a Timer, alone: &'a Alone) -> Result<Trial<'a>> {
+    fn new(timer: &'a Timer, target: Target, alone: &'a Alone) -> Result<Trial<'a>> {
         let (gpu, graph) = (timer.gpu, &alone.graph);
         let mut stream = Stream::new(0, 0);
         let mut noise = |len: usize| -> Vec<f32> { (0..len).map(|_| stream.uniform(1.0) as f32).collect() };
@@ -147,12 +150,12 @@ impl<'a> Trial<'a> {
         for (y, name) in &alone.seeds {
             bound.push((name.clone(), gpu.upload(name, &noise(graph.shape(*y).len()))?));
         }
-        Ok(Trial { timer, alone, bound, tilings: Tilings::default() })
+        Ok(Trial { timer, target, alone, bound, tilings: Tilings::default() })
     }
 
     fn draft(&self, tilings: &Tilings) -> Result<Draft> {
         let Alone { graph, outputs, seeds } = self.alone;
-        let kernels = Tuned { tilings: tilings.clone(), ..self.timer.gpu.adapter().target().into() };
+        let kernels = Tuned { tilings: tilings.clone(), ..self.target.into() };
         let seeds: Vec<_> = seeds.iter().map(|(y, name)| (*y, name.as_str())).collect();
         Draft::new(graph, kernels, 1, outputs, &seeds)
     }

@@ -10,6 +10,7 @@ use super::settings::{WEIGHTS, help_of, help_of_run, variant};
 use wmic::Error;
 use wmic::data::FeatureScale;
 use wmic::features::front_end::Source;
+use wmic::gpu::Precision;
 use wmic::metrics::thresholds::Threshold;
 use wmic::predict::evaluator::overlap_with_training;
 use wmic::predict::trained::{Split, Trained};
@@ -39,6 +40,9 @@ pub struct Args {
     force: bool,
     #[arg(long, value_name = "P|tuned|precision:P", help = help_of_run("threshold"))]
     threshold: Option<Threshold>,
+    /// Precision of the operands of matrix products and convolutions [default: that of the run, f32 or f16]
+    #[arg(long, value_parser = variant::<Precision>())]
+    arithmetic: Option<Precision>,
     #[command(flatten)]
     device: Device,
     /// Print one JSON object instead of tables
@@ -54,6 +58,7 @@ impl Args {
             trained.config.locate_front_end(weights, None, None)?;
         }
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
+        trained.config.precision = self.arithmetic.unwrap_or(trained.config.precision);
         let gpu = self.device.open()?;
         // Test clips do not depend on them.
         let val_keys = trained.config.val_keys.clone().filter(|_| matches!(self.split, Split::Val | Split::Train));

@@ -153,7 +153,13 @@ impl Args {
                 let gpu = self.device.open()?;
                 let Some(data) = load(&gpu, &mut config)? else { return Ok(Status::Interrupted) };
                 if self.plan {
-                    plan::show(&gpu, gpu.adapter().target(), &config, &Extent::of_clips(&gpu, &config, &data)?, false)?;
+                    plan::show(
+                        &gpu,
+                        gpu.adapter().target().into(),
+                        &config,
+                        &Extent::of_clips(&gpu, &config, &data)?,
+                        false,
+                    )?;
                     return Ok(Status::Done);
                 }
                 config.tuning = kept_tuning(&gpu);

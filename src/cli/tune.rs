@@ -100,7 +100,7 @@ impl Args {
                 let mut config = self.settings.given.apply_to(&config)?;
                 config.validate()?;
                 let extent = Extent::of(gpu, &mut config)?;
-                vec![graphs(&config, &extent)?]
+                vec![(graphs(&config, &extent)?, config.precision)]
             }
             (None, Some(model)) => vec![example_graphs(gpu, find(model)?, &self.settings.given)?],
             (None, None) => {
@@ -109,9 +109,9 @@ impl Args {
             }
         };
         let (mut measured, progress) = (vec![], Progress::new(all.len()));
-        for graphs in &all {
+        for (graphs, precision) in &all {
             progress.next("measuring");
-            let result = tune(&timer, graphs, &mut measured, &mut |of| {
+            let result = tune(&timer, graphs, *precision, &mut measured, &mut |of| {
                 progress.message(&of.problem);
                 Ok(())
             });

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::adapter::Target;
+use super::adapter::{Precision, Target};
 
 /// A matrix product whose tiles can be chosen: `copies` of (rows, columns) results, each a sum of `terms`. Replicas are
 /// not counted, as no choice depends on R.
@@ -17,14 +17,18 @@ pub struct Problem {
     pub result: [usize; 2],
     pub terms: usize,
     pub copies: usize,
+    /// Of its operands.
+    pub precision: Precision,
 }
 
-/// "linear_forward 1280 x 128 x 1506": rows, columns and terms; with copies "linear_forward 24 x 40 x 512 x 64".
+/// "linear_forward 1280 x 128 x 1506": rows, columns and terms; with copies "linear_forward 24 x 40 x 512 x 64"; in half
+/// precision "linear_forward 1280 x 128 x 1506 f16".
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Problem { kernel, result: [rows, columns], terms, copies } = self;
+        let Problem { kernel, result: [rows, columns], terms, copies, precision } = self;
         let copies = if *copies > 1 { format!("{copies} x ") } else { String::new() };
-        write!(f, "{kernel} {copies}{rows} x {columns} x {terms}")
+        write!(f, "{kernel} {copies}{rows} x {columns} x {terms}")?;
+        if *precision == Precision::F32 { Ok(()) } else { write!(f, " {precision}") }
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::gpu::{AdapterKind, Problem, Recorder, Shader, Target, Tiling};
+use crate::gpu::{AdapterKind, Precision, Problem, Recorder, Shader, Target, Tiling};
 
 /// Variants of matrix products, and of filters at frame centres.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,23 +35,33 @@ pub(super) struct Tile {
     pub side: usize,
     /// Whether all rows are multiples of 4.
     pub vec4: bool,
+    /// Of the operands.
+    pub precision: Precision,
 }
 
-/// A shader of `shared/tile_product.wgsl`, by the side of its tiles, 32, 64 or 128, and whether rows are multiples of
-/// 4.
-pub(super) type Tiles = [[Shader; 2]; 3];
+/// A shader of `shared/tile_product.wgsl`, by the precision, the side of the tiles, 32, 64 or 128, and whether rows are
+/// multiples of 4.
+pub(super) type Tiles = [[[Shader; 2]; 3]; 2];
 
 pub(super) const fn tiles(base: Shader) -> Tiles {
     [
-        [base, base.with(&["VEC4"])],
-        [base.with(&["TILE64"]), base.with(&["TILE64", "VEC4"])],
-        [base.with(&["TILE128"]), base.with(&["TILE128", "VEC4"])],
+        [
+            [base, base.with(&["VEC4"])],
+            [base.with(&["TILE64"]), base.with(&["TILE64", "VEC4"])],
+            [base.with(&["TILE128"]), base.with(&["TILE128", "VEC4"])],
+        ],
+        [
+            [base.with(&["F16"]), base.with(&["F16", "VEC4"])],
+            [base.with(&["F16", "TILE64"]), base.with(&["F16", "TILE64", "VEC4"])],
+            [base.with(&["F16", "TILE128"]), base.with(&["F16", "TILE128", "VEC4"])],
+        ],
     ]
 }
 
 impl Tile {
     pub fn shader(self, tiles: &'static Tiles) -> &'static Shader {
-        &tiles[self.side.ilog2() as usize - 5][usize::from(self.vec4)]
+        let of_precision = &tiles[usize::from(self.precision == Precision::F16)];
+        &of_precision[self.side.ilog2() as usize - 5][usize::from(self.vec4)]
     }
 }
 
@@ -62,10 +72,11 @@ pub(super) fn product(
     lens: [usize; 2],
     slices: RangeInclusive<usize>,
 ) -> (Product, usize) {
-    let (own, vec4) = (filters(r.target), aligned(lens));
-    let default = (own == Variant::Tile).then(|| own_tiling(r.target, problem, *slices.end()));
+    let (precision, vec4) = (problem.precision, aligned(lens));
+    let tiled = precision == Precision::F16 || filters(r.target) == Variant::Tile;
+    let default = tiled.then(|| own_tiling(r.target, problem, *slices.end()));
     match r.tiling(problem, *slices.end(), default) {
-        Some(tiling) => (Product::Tile(Tile { side: tiling.side, vec4 }), within(tiling, slices)),
+        Some(tiling) => (Product::Tile(Tile { side: tiling.side, vec4, precision }), within(tiling, slices)),
         None => (Product::Subgroup8 { aligned: vec4 }, 1),
     }
 }
@@ -101,7 +112,7 @@ fn side(target: Target, result: [usize; 2], copies: usize) -> usize {
 }
 
 fn has_subgroup8(target: Target) -> bool {
-    matches!(target, Target { kind: AdapterKind::Software, subgroup: Some(8) })
+    matches!(target, Target { kind: AdapterKind::Software, subgroup: Some(8), .. })
 }
 
 /// For rows of `n` and of `k`, which must be multiples of 4 for subgroups of 8.
@@ -196,7 +207,8 @@ fn choose(
         (None, Some(own)) => (own, slices),
         (chosen, _) => {
             let tiling = chosen.or(default).expect("there is a default without a variant of its own");
-            let tile = Tile { side: tiling.side, vec4: aligned([filter.n, filter.c]) };
+            let (side, precision) = (tiling.side, problem.precision);
+            let tile = Tile { side, vec4: aligned([filter.n, filter.c]), precision };
             (Convolution::Tile(tile), within(tiling, 1..=slices))
         }
     }
@@ -206,7 +218,7 @@ fn choose(
 fn own_convolution(target: Target, filter: Filter) -> Option<Convolution> {
     let Filter { n, c, size, stride } = filter;
     let aligned = c.is_multiple_of(4);
-    if matrix_product(target, n, 4) == Variant::Tile {
+    if target.precision == Precision::F16 || matrix_product(target, n, 4) == Variant::Tile {
         return None;
     }
     // The one that takes the elements of x one by one, at any stride.

@@ -200,7 +200,8 @@ impl Predictor {
         let prediction = model.push(&mut g, inputs, self.config.settings(dims.classes))?;
         let tensors = outputs(&prediction, self.detail);
 
-        let kernels = Tuning::kernels(self.config.tuning.as_ref(), self.gpu.adapter());
+        let Config { tuning, precision, .. } = &self.config;
+        let kernels = Tuning::kernels(tuning.as_ref(), self.gpu.adapter(), *precision)?;
         let draft = Draft::new(&g, kernels, self.replicas, &tensors, &[])?;
         if size > 1 && draft.memory().0 > MEMORY {
             return Ok(None);

@@ -11,6 +11,7 @@ use crate::core::toml::{read_toml, value_error};
 use crate::data::{Excerpts, FeatureScale, SplitBy, SplitConfig, Unlisted};
 use crate::features::audio_files::Clips;
 use crate::features::front_end::FrontEnd;
+use crate::gpu::Precision;
 use crate::metrics::thresholds::Threshold;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
@@ -173,6 +174,9 @@ pub struct Config {
     /// Initial weights instead of random ones.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub init: Option<PathBuf>,
+    /// Of the operands of matrix products; older runs do not have it.
+    #[serde(default)]
+    pub precision: Precision,
     /// The measured tilings that its plans use, in place of the kernels' own.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tuning: Option<Tuning>,
@@ -245,6 +249,7 @@ impl Config {
             notes: found.is_single_note().then(Notes::default),
             pretrain: nn::is_objective(found).then(Pretraining::default),
             init: None,
+            precision: Precision::F32,
             tuning: None,
         })
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::core::files::{own_cache_folder, read_limited, sha256, write_atomic};
 use crate::core::toml::parse_toml;
-use crate::gpu::{Adapter, Tilings, Tuned};
+use crate::gpu::{Adapter, Precision, Tilings, Tuned};
 
 /// Most bytes of a kept file.
 const MOST: u64 = 4 << 20;
@@ -34,11 +34,14 @@ impl Tuning {
         Tuning { adapter: adapter.name.clone(), driver: adapter.driver.clone(), tiles: Tilings::default() }
     }
 
-    /// The kernels of `adapter`: with the tilings of `tuning` if it was measured there, also with another driver, so
-    /// that a resumed run keeps its kernels.
-    pub fn kernels(tuning: Option<&Tuning>, adapter: &Adapter) -> Tuned {
+    /// The kernels of `adapter` for a precision: with the tilings of `tuning` if it was measured there, also with
+    /// another driver, so that a resumed run keeps its kernels.
+    ///
+    /// # Errors
+    /// `Gpu` for a precision that the adapter does not have.
+    pub fn kernels(tuning: Option<&Tuning>, adapter: &Adapter, precision: Precision) -> Result<Tuned> {
         let tilings = tuning.filter(|tuning| tuning.adapter == adapter.name).map(|tuning| tuning.tiles.clone());
-        Tuned { tilings: tilings.unwrap_or_default(), ..adapter.target().into() }
+        Ok(Tuned { tilings: tilings.unwrap_or_default(), ..adapter.target_of(precision)?.into() })
     }
 
     /// The choices of these problems only; `None` if there are none.

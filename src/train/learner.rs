@@ -98,7 +98,8 @@ impl<'g> Learner<'g> {
         let replicas = config.seeds.len();
         let (train, val) = (splits[0].0.len(), splits[0].1.len());
         let graphs = Graphs::new(config, corpus.dims, train, val, order)?;
-        let drafts = graphs.drafts(Tuning::kernels(config.tuning.as_ref(), gpu.adapter()), replicas)?;
+        let drafts =
+            graphs.drafts(Tuning::kernels(config.tuning.as_ref(), gpu.adapter(), config.precision)?, replicas)?;
         let products = drafts.iter().flat_map(Draft::products).map(|product| product.problem.to_string()).collect();
         drafts.iter().try_for_each(|draft| draft.fits(gpu))?;
         let layout = graphs.step.layout().clone();

@@ -2,7 +2,7 @@
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Problem, Recorder, Shader, View, params, shader};
+use crate::gpu::{Grid, Precision, Problem, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use crate::ops::linear::tile_product_rounds;
 use crate::ops::relu_gradient::{Relu, relu_gradient};
@@ -135,8 +135,8 @@ impl Dims {
     }
 
     /// Of the convolution, forward or for the input's gradient.
-    fn problem(&self, kernel: &'static str) -> Problem {
-        Problem { kernel, result: [self.pixels(), self.n], terms: self.terms(), copies: 1 }
+    fn problem(&self, kernel: &'static str, precision: Precision) -> Problem {
+        Problem { kernel, result: [self.pixels(), self.n], terms: self.terms(), copies: 1, precision }
     }
 
     fn filter(&self) -> Filter {
@@ -342,7 +342,7 @@ impl Op for Conv2d {
         let packed = io.scratch(0).view;
         let (bias, b_stride) = if io.inputs() == 3 { (io.x(2).view, io.x(2).stride) } else { (packed, 0) };
         let p = d.params(io);
-        let (variant, _) = variants::convolution(r, d.problem("conv2d_forward"), d.filter(), 1);
+        let (variant, _) = variants::convolution(r, d.problem("conv2d_forward", r.target.precision), d.filter(), 1);
         pack(r, variant, io.x(1).view, packed, d, p, io.replicas);
         let p = Params { has_bias: (io.inputs() == 3).into(), b_stride: b_stride as u32, relu: self.relu.into(), ..p };
         let bindings = [("x", io.x(0).view), ("weights", packed), ("b", bias), ("y", io.y(0).view)];
@@ -364,13 +364,14 @@ impl Op for Conv2d {
             let packed = io.scratch(0).view;
             let x_stride = (d.pixels() * d.n) as u32;
             let p = Params { transposed: 1, accumulate: dx.accumulate.into(), x_stride, ..t.params(io) };
-            let variant = variants::convolution_gradient(r, t.problem("conv2d_backward_input"), t.filter());
+            let variant =
+                variants::convolution_gradient(r, t.problem("conv2d_backward_input", r.target.precision), t.filter());
             pack(r, variant, io.x(1).view, packed, t, p, io.replicas);
             let bindings = [("x", g), ("weights", packed), ("b", packed), ("y", dx.view)];
             convolve(r, (variant, "conv2d_backward_input"), t, bindings, p, io.replicas);
         }
         let (kernel, result) = ("conv2d_backward_weight", [d.n, d.terms()]);
-        let problem = Problem { kernel, result, terms: d.pixels(), copies: 1 };
+        let problem = Problem { kernel, result, terms: d.pixels(), copies: 1, precision: r.target.precision };
         let (variant, slices) = variants::convolution(r, problem, d.filter(), d.slices());
         // These also sum the bias gradient.
         let fused = io.dx(1).is_some() && matches!(variant, Convolution::Square3 { .. } | Convolution::Tile(_));

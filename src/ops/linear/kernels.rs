@@ -4,7 +4,7 @@ use std::ops::{Range, RangeInclusive};
 
 use crate::core::random::dropout_threshold;
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Problem, Recorder, Shader, View, params, shader};
+use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Precision, Problem, Recorder, Shader, View, params, shader};
 use crate::graph::{Io, Sink, Spec};
 use crate::ops::arena::{ALIGN, PART};
 use crate::ops::relu_gradient::Relu;
@@ -82,12 +82,14 @@ pub(in crate::ops) struct Dims {
     pub segments: usize,
     /// Most weights bound at once.
     pub part: usize,
+    /// Whether operands can be in half precision.
+    pub halves: bool,
 }
 
 impl Dims {
     pub(super) fn new(x: &Shape, w: &Shape, op: &Linear) -> Dims {
         let Linear { segments, part, .. } = *op;
-        Dims { m: x.rows() / segments, n: w.rows(), k: x.last(), segments, part }
+        Dims { m: x.rows() / segments, n: w.rows(), k: x.last(), segments, part, halves: true }
     }
 
     pub(super) fn of(io: &Io, op: &Linear) -> Dims {
@@ -155,7 +157,7 @@ impl Dims {
         match self.variant(r, "linear_backward_weight", [self.n, self.k, self.m], least..=most) {
             // Its sums over M are not sliced.
             (Product::Subgroup8 { aligned }, _) if self.m.div_ceil(4) > MAX_ITERATIONS => {
-                (Product::Tile(Tile { side: 32, vec4: aligned }), most)
+                (Product::Tile(Tile { side: 32, vec4: aligned, precision: Precision::F32 }), most)
             }
             chosen => chosen,
         }
@@ -169,7 +171,8 @@ impl Dims {
         [rows, columns, terms]: [usize; 3],
         slices: RangeInclusive<usize>,
     ) -> (Product, usize) {
-        let problem = Problem { kernel, result: [rows, columns], terms, copies: self.segments };
+        let precision = if self.halves { r.target.precision } else { Precision::F32 };
+        let problem = Problem { kernel, result: [rows, columns], terms, copies: self.segments, precision };
         variants::product(r, problem, [self.n, self.k], slices)
     }
 
