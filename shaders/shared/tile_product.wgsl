@@ -93,7 +93,9 @@ fn multiply(sums: ptr<function, Sums>, local_index: u32) {
 // Adds the slice's steps of the lines of A that an invocation computes with.
 fn add_lines(lines: ptr<function, Lines>, local_index: u32) {
     for (var d = 0u; d < DEPTH; d++) {
-        for (var h = 0u; h < SIDE; h++) { (*lines)[h] += vec4<f32>(a_tile[d * ROW + h * ACROSS + local_index / ACROSS]); }
+        for (var h = 0u; h < SIDE; h++) {
+            (*lines)[h] += vec4<f32>(a_tile[d * ROW + h * ACROSS + local_index / ACROSS]);
+        }
     }
 }
 

@@ -12,8 +12,8 @@ pub struct Check {
     pub targets: Vec<Target>,
 }
 
-/// Every case of `ops` with the portable kernels and, where they differ, with those of the adapter's own target and with
-/// the portable ones in half precision, if the adapter has it.
+/// Every case of `ops` with the portable kernels and, where they differ, with those of the adapter's own target and
+/// with the portable ones in half precision, if the adapter has it.
 ///
 /// # Errors
 /// Whatever an op raises while it describes its dispatches.

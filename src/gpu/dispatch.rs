@@ -138,8 +138,8 @@ impl Recorder {
         Recorder { target, op: "", dispatches: vec![], slice_sums: vec![], tilings, products: vec![] }
     }
 
-    /// The tiling of a product whose sums are in at most so many slices: the one that was chosen, else `default`, `None`
-    /// for a kernel without tiles.
+    /// The tiling of a product whose sums are in at most so many slices: the one that was chosen, else `default`,
+    /// `None` for a kernel without tiles.
     pub fn tiling(&mut self, problem: Problem, slices: usize, default: Option<Tiling>) -> Option<Tiling> {
         let product = TiledProduct { op: self.op, problem, slices, default };
         if !self.products.contains(&product) {

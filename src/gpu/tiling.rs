@@ -21,8 +21,8 @@ pub struct Problem {
     pub precision: Precision,
 }
 
-/// "linear_forward 1280 x 128 x 1506": rows, columns and terms; with copies "linear_forward 24 x 40 x 512 x 64"; in half
-/// precision "linear_forward 1280 x 128 x 1506 f16".
+/// "linear_forward 1280 x 128 x 1506": rows, columns and terms; with copies "linear_forward 24 x 40 x 512 x 64"; in
+/// half precision "linear_forward 1280 x 128 x 1506 f16".
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Problem { kernel, result: [rows, columns], terms, copies, precision } = self;

@@ -59,8 +59,8 @@ pub const SETTINGS: &[Setting] = &[
         Group::Optimisation,
         Value::Name(names::<Precision>),
         networks,
-        "Precision of the operands of matrix products and convolutions; sums, weights and all else are f32 in any case. \
-         f16, on adapters that have it, is for GPUs",
+        "Precision of the operands of matrix products and convolutions; sums, weights and all else are f32 in any \
+         case. f16, on adapters that have it, is for GPUs",
     ),
     setting("dropout", Group::Model, Value::Number, with_dropout, "Dropout probability, 0 to below 1")
         .within(Included(0.0), Excluded(1.0)),
