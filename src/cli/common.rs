@@ -1,6 +1,7 @@
 //! What several commands share.
 
 use super::output::{note, one_line, print, print_json};
+use super::user_config::user;
 use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
 use wmic::report::tables::evaluation::{calibration, class_table, summary};
@@ -21,14 +22,14 @@ pub enum Status {
 #[derive(clap::Args, Default)]
 pub struct Device {
     /// Adapter to use: its index in `wmic devices`, or a part of its name [default: the first discrete GPU, else
-    /// integrated, virtual, software]
+    /// integrated, virtual, software; or `device` in wmic.toml]
     #[arg(long, value_name = "NAME|INDEX")]
     device: Option<String>,
 }
 
 impl Device {
     pub fn open(&self) -> wmic::Result<Gpu> {
-        Gpu::open(self.device.as_deref())
+        Gpu::open(self.device.as_deref().or(user().device.as_deref()))
     }
 }
 

@@ -1,44 +1,135 @@
 //! `wmic export`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use serde_json::json;
 
 use super::common::Status;
 use super::output::{note, print_json};
-use wmic::Error;
-use wmic::predict::trained::Trained;
+use wmic::predict::trained::{Trained, TrainedModel};
+use wmic::report::model_card::{Described, model_card};
 use wmic::run::run_dir::RunDir;
+use wmic::{Error, Result, core};
 
-/// Export the best weights of one seed with PyTorch's names and shapes (of a forest, its trees)
+/// Export the best weights of one seed
 #[derive(clap::Args)]
 pub struct Args {
     /// Run directory of `wmic train`
     run: PathBuf,
-    /// Seed to export
+    /// Seed to export; needed if the run has several
     #[arg(long)]
-    seed: u64,
-    /// File to write; an existing one is replaced
-    #[arg(value_name = "OUT.safetensors")]
+    seed: Option<u64>,
+    /// What to write; by default what the extension of OUT says
+    #[arg(long)]
+    format: Option<Format>,
+    /// File to write, an existing one is replaced; for huggingface a folder
+    #[arg(value_name = "OUT")]
     out: PathBuf,
-    /// Print one JSON object: seed, epoch, file
+    /// Print one JSON object: seed, epoch, format, file
     #[arg(long)]
     json: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// PyTorch's names and shapes (of a forest, its trees), in OUT.safetensors
+    Safetensors,
+    /// An ONNX model of the classifier, in OUT.onnx
+    Onnx,
+    /// A folder with both, the settings and a model card
+    Huggingface,
+}
+
+impl Format {
+    /// Of its files; `None` for a folder.
+    fn extension(self) -> Option<&'static str> {
+        match self {
+            Format::Safetensors => Some("safetensors"),
+            Format::Onnx => Some("onnx"),
+            Format::Huggingface => None,
+        }
+    }
+
+    /// The format of `out`, which must have its extension.
+    fn of(asked: Option<Format>, out: &Path) -> Result<Format> {
+        let is = |format: &Format| out.extension().is_some_and(|own| format.extension().is_some_and(|e| own == e));
+        let by_extension = Format::value_variants().iter().copied().find(|format| is(format));
+        let file = out.display();
+        match (asked, by_extension) {
+            (Some(format), other) if format.extension().is_some() && other != Some(format) => {
+                let extension = format.extension().expect("a file");
+                Err(Error::Usage(format!("{file} must end in .{extension} for this --format")))
+            }
+            (Some(Format::Huggingface), Some(_)) => {
+                Err(Error::Usage(format!("--format huggingface writes a folder, and {file} has the name of a file")))
+            }
+            (Some(format), _) | (None, Some(format)) => Ok(format),
+            (None, None) => {
+                let reason = "ends neither in .safetensors nor in .onnx; for a folder give --format huggingface";
+                Err(Error::Usage(format!("{file} {reason}")))
+            }
+        }
+    }
+}
+
 impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
-        let trained = Trained::load(&RunDir::open(&self.run)?)?;
+        let format = Format::of(self.format, &self.out)?;
+        let run = RunDir::open(&self.run)?;
+        let trained = Trained::load(&run)?;
         let seeds = &trained.about.seeds;
-        let Some(r) = seeds.iter().position(|s| *s == self.seed) else {
-            return Err(Error::Usage(format!("the run has no seed {}; it has {seeds:?}", self.seed)).into());
+        let wanted = match (self.seed, &seeds[..]) {
+            (Some(seed), _) | (None, &[seed]) => seed,
+            (None, _) => {
+                return Err(Error::Usage(format!("the run has the seeds {seeds:?}: choose one, --seed")).into());
+            }
         };
-        trained.export(&self.out, r)?;
-        let (seed, epoch, file) = (self.seed, trained.about.best_epochs[r].saturating_add(1), self.out.display());
+        let Some(r) = seeds.iter().position(|seed| *seed == wanted) else {
+            return Err(Error::Usage(format!("the run has no seed {wanted}; it has {seeds:?}")).into());
+        };
+        match format {
+            Format::Safetensors => trained.export(&self.out, r)?,
+            Format::Onnx => trained.export_onnx(&self.out, r)?,
+            Format::Huggingface => folder(&run, &trained, &self.out, r)?,
+        }
+        let (epoch, file) = (trained.about.best_epochs[r].saturating_add(1), self.out.display());
+        let name = format.to_possible_value().expect("none is hidden").get_name().to_owned();
         match self.json {
-            true => print_json(&json!({ "seed": seed, "epoch": epoch, "file": file.to_string() }))?,
-            false => note(&format!("seed {seed}, as of epoch {epoch}, written to {file}")),
+            true => {
+                print_json(&json!({ "seed": wanted, "epoch": epoch, "format": name, "file": file.to_string() }))?;
+            }
+            false => note(&format!("seed {wanted}, as of epoch {epoch}, written to {file}")),
         }
         Ok(Status::Done)
     }
+}
+
+/// Writes the layout of Hugging Face into `out`: weights, ONNX where the model has such a form, settings, and last the
+/// model card.
+fn folder(run: &RunDir, trained: &Trained, out: &Path, r: usize) -> anyhow::Result<()> {
+    std::fs::create_dir_all(out).map_err(Error::io(out))?;
+    let mut files: Vec<Described> = vec![];
+    trained.export(&out.join("model.safetensors"), r)?;
+    files.push(("model.safetensors", "weights, with PyTorch's names and shapes"));
+    if matches!(trained.model, TrainedModel::Network(_)) {
+        match trained.export_onnx(&out.join("model.onnx"), r) {
+            Ok(()) => files.push(("model.onnx", "the same as an ONNX model: features to probabilities")),
+            Err(error @ Error::Usage(_)) => note(&format!("without model.onnx: {error}")),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let record = run.recogniser_record()?;
+    let config = json!({
+        "model_type": format!("wmic-{}", trained.about.model),
+        "about": trained.about.of_seed(r),
+        "settings": trained.config,
+    });
+    let text = serde_json::to_string_pretty(&config)?;
+    core::files::write_atomic(out.join("config.json"), |file| writeln!(file, "{text}"))?;
+    files.push(("config.json", "settings, classes, calibration"));
+    let evaluation = if run.test().is_file() { Some(run.evaluation()?) } else { None };
+    let card = model_card(trained, &record, evaluation.as_ref(), r, &files)?;
+    core::files::write_atomic(out.join("README.md"), |file| file.write_all(card.as_bytes()))?;
+    Ok(())
 }

@@ -13,6 +13,7 @@ mod download;
 mod eval;
 mod export;
 mod features;
+mod manual;
 mod mix;
 mod models;
 mod output;
@@ -24,6 +25,7 @@ mod short;
 mod synth;
 mod train;
 mod tune;
+mod user_config;
 mod weights;
 
 use std::process::ExitCode;
@@ -73,6 +75,7 @@ enum Command {
     Bench(bench::Args),
     Tune(Box<tune::Args>),
     Completions(completions::Args),
+    Manual(manual::Args),
 }
 
 /// Parses the command line, runs the command and reports an error as one line.
@@ -92,6 +95,9 @@ pub fn run() -> ExitCode {
         Err(error) => return report_error(&usage(&error)),
     };
     log(cli.verbose);
+    if let Err(error) = user_config::load() {
+        return report_error(&error.to_string());
+    }
     // A limit on the file size is an error like a full disk, not a silent exit.
     #[cfg(unix)]
     // SAFETY: nothing else handles this signal, and ignoring it has no other effect than EFBIG.
@@ -117,6 +123,7 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => args.run(),
         Command::Tune(args) => args.run(),
         Command::Completions(args) => args.run(self::command()),
+        Command::Manual(args) => args.run(self::command()),
     };
     match status {
         Ok(Status::Done) => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 
@@ -117,12 +118,24 @@ pub(crate) fn create_directories<T>(path: &Path, work: impl FnOnce() -> Result<T
     done
 }
 
-/// `wmic` in the user's cache directory, or one for temporary files: what can be made again.
+static CACHE: OnceLock<PathBuf> = OnceLock::new();
+
+/// Where features are kept from now on, if no run says so: in place of `wmic` in the user's cache directory. The first
+/// call decides.
+pub fn set_cache_folder(path: PathBuf) {
+    CACHE.get_or_init(|| path);
+}
+
+/// The folder of [`set_cache_folder`]; else `wmic` in the user's cache directory, or one for temporary files: what can
+/// be made again.
 pub(crate) fn cache_folder() -> PathBuf {
+    if let Some(chosen) = CACHE.get() {
+        return chosen.clone();
+    }
     own_cache_folder().unwrap_or_else(|| std::env::temp_dir().join("wmic"))
 }
 
-/// As [`cache_folder`], but nowhere that others can write to.
+/// `wmic` in the user's cache directory: nowhere that others can write to.
 pub(crate) fn own_cache_folder() -> Option<PathBuf> {
     Some(dirs::cache_dir()?.join("wmic"))
 }

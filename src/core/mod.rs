@@ -7,6 +7,7 @@ pub mod files;
 pub(crate) mod hash;
 pub mod names;
 pub mod numbers;
+pub(crate) mod onnx;
 pub(crate) mod parallel;
 pub(crate) mod pickle;
 pub(crate) mod portable;

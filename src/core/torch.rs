@@ -1,7 +1,7 @@
 //! Tensors of `torch.save`: state dicts in the zip archives of PyTorch 1.6 and newer, and in the files of older ones.
 //!
-//! Hostile until parsed: nothing of the pickle is called (see [`pickle`]), sizes are checked against the file before
-//! anything is allocated for them.
+//! Hostile until parsed: nothing of the pickle is called (see `core::pickle`), sizes are checked against the file
+//! before anything is allocated for them.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{Cursor, Read};

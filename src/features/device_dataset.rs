@@ -194,7 +194,7 @@ impl DeviceDataset {
     }
 
     /// As [`DeviceDataset::of_dataset`], with other sizes: a smaller window, fewer instances, or room for more clips
-    /// after the dataset's, which have no labels until they come ([`DeviceDataset::replace`]).
+    /// after the dataset's, which have no labels until they come.
     pub fn with_dims(gpu: &Gpu, data: &Dataset, dims: Dims) -> Result<DeviceDataset> {
         let code = |(observed, target): (&bool, &f32)| match (observed, *target >= 0.5) {
             (false, _) => UNKNOWN,

@@ -2,6 +2,7 @@
 
 mod builder;
 mod memory;
+pub mod onnx;
 mod op;
 mod params;
 mod plan;

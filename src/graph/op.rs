@@ -6,6 +6,7 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::shape::Shape;
 use crate::gpu::{Recorder, View};
+use crate::graph::onnx::operators::{Operators, Value};
 
 /// Element type of a tensor; both take 4 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,4 +149,12 @@ pub trait Op: Debug {
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>>;
 
     fn cost(&self, x: &[Spec]) -> Cost;
+
+    /// Adds it to an ONNX model; gives the names of its outputs `y`.
+    ///
+    /// # Errors
+    /// `Usage` for an op, or a variant of one, that has not been written in ONNX's operators.
+    fn onnx(&self, _x: &[Value], _to: &mut Operators) -> Result<Vec<String>> {
+        Err(Error::Usage(format!("a model with {} cannot be exported to ONNX", self.name())))
+    }
 }

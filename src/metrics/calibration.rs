@@ -150,9 +150,13 @@ pub(crate) fn precision_index(wanted: f64) -> usize {
     precisions().position(|p| p >= wanted - 1e-9).expect("within the range")
 }
 
+/// What is less likely than this is not present, even where the others of its class are so certain, or so many of the
+/// clips that were labelled have it, that their mean would still be the precision wanted.
+const LEAST: f64 = 0.2;
+
 /// For each of [`precisions`], the lowest threshold at which a class is expected to reach it, from calibrated
 /// probabilities of validation clips: the mean of those at or above a threshold is the expected fraction that is right.
-/// 1 where none reaches it, so that nothing below certainty counts as present.
+/// 1 where none reaches it, so that nothing below certainty counts as present; never below [`LEAST`].
 pub fn precision_thresholds(calibrated: &[f64]) -> Vec<f64> {
     let mut sorted = calibrated.to_vec();
     sorted.sort_by(|a, b| b.total_cmp(a));
@@ -167,7 +171,7 @@ pub fn precision_thresholds(calibrated: &[f64]) -> Vec<f64> {
         while reached.last().is_some_and(|(precision, _)| *precision < wanted) {
             reached.pop();
         }
-        reached.last().map_or(1.0, |(_, threshold)| *threshold)
+        reached.last().map_or(1.0, |(_, threshold)| threshold.max(LEAST))
     };
     precisions().map(lowest).collect()
 }

@@ -10,6 +10,7 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::gpu::{Grid, Launch, Recorder, Shader, params, shader};
+use crate::graph::onnx::operators::{Attribute, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("activation.wgsl");
@@ -158,6 +159,20 @@ impl Op for Activate {
             }
         });
         vec![y]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let x = to.of(&x[0]);
+        let y = match self.f {
+            Activation::Identity => to.apply("Identity", &[&x], &[]),
+            Activation::Relu => to.apply("Relu", &[&x], &[]),
+            Activation::LeakyRelu { slope } => {
+                to.apply("LeakyRelu", &[&x], &[("alpha", Attribute::Float(slope as f32))])
+            }
+            Activation::Sigmoid => to.apply("Sigmoid", &[&x], &[]),
+            Activation::Tanh => to.apply("Tanh", &[&x], &[]),
+        };
+        Ok(vec![y])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

@@ -5,6 +5,7 @@ use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
+use crate::graph::onnx::operators::{Operators, Value};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("add.wgsl");
@@ -56,6 +57,11 @@ impl Op for Add {
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
         vec![Array::from_fn(x[0].shape().clone(), |i| x[0][i] + x[1][i])]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let [a, b] = [&x[0], &x[1]].map(|x| to.of(x));
+        Ok(vec![to.apply("Add", &[&a, &b], &[])])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

@@ -16,6 +16,7 @@ use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
+use crate::graph::onnx::operators::{Attribute, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 
 static SHADER: Shader = shader!("attention_pool.wgsl");
@@ -174,6 +175,31 @@ impl Op for AttentionPool {
             }
         }
         vec![y.map(|s: f64| s.clamp(0.0, 1.0)), weights]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let (att, cla, mask) = (to.of(&x[0]), to.of(&x[1]), to.mask(&x[2], x[0].dims()[1]));
+        let a = match self.pooling {
+            Pooling::Sigmoid => {
+                let [low, high] = [1e-7, 1.0 - 1e-7].map(|v| to.scalar(v));
+                let a = to.apply("Sigmoid", &[&att], &[]);
+                to.apply("Clip", &[&a, &low, &high], &[])
+            }
+            Pooling::Softmax => {
+                // Less the largest of all, also of those that are not valid: it cancels out.
+                let most = to.apply("ReduceMax", &[&att], &[("axes", Attribute::Ints(&[1]))]);
+                let a = to.apply("Sub", &[&att, &most], &[]);
+                to.apply("Exp", &[&a], &[])
+            }
+        };
+        let a = to.apply("Mul", &[&a, &mask], &[]);
+        // Of a clip without instances both are 0.
+        let (total, least) = (to.sum(&a, &[1], true), to.scalar(f32::MIN_POSITIVE));
+        let total = to.apply("Max", &[&total, &least], &[]);
+        let weights = to.apply("Div", &[&a, &total], &[]);
+        let scores = to.apply("Sigmoid", &[&cla], &[]);
+        let weighted = to.apply("Mul", &[&weights, &scores], &[]);
+        Ok(vec![to.sum(&weighted, &[1], false), weights])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

@@ -17,6 +17,7 @@ use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::core::shape::Shape;
 use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, Target, View, params, shader};
+use crate::graph::onnx::operators::{Operators, Value};
 use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
 const SHADER: Shader = shader!("batch_norm.wgsl", "shared/place.wgsl");
@@ -374,6 +375,28 @@ impl Op for Eval {
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
         vec![self.config.reference(x, x[4].data(), x[5].data())]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        // In f64, as the sums of scale and shift are not those of the kernel.
+        let [gamma, beta, mean, var] = [2, 3, 4, 5].map(|i| x[i].known());
+        let (gamma, beta, mean, var) = (gamma?, beta?, mean?, var?);
+        let f = gamma.shape().len();
+        let scale = |c: usize| f64::from(gamma[c]) / (f64::from(var[c]) + self.config.eps).sqrt();
+        let shift = |c: usize| f64::from(beta[c]) - f64::from(mean[c]) * scale(c);
+        let scales: Vec<f32> = (0..f).map(|c| scale(c) as f32).collect();
+        let shifts: Vec<f32> = (0..f).map(|c| shift(c) as f32).collect();
+        let (input, scale, shift) = (to.of(&x[0]), to.floats(&[f], &scales), to.floats(&[f], &shifts));
+        let y = to.apply("Mul", &[&input, &scale], &[]);
+        let mut y = to.apply("Add", &[&y, &shift], &[]);
+        if self.config.relu_dropout.is_some() {
+            y = to.apply("Relu", &[&y], &[]);
+        }
+        let mut mask = to.mask(&x[1], x[0].dims()[1]);
+        if x[0].dims().len() == 4 {
+            mask = to.unsqueeze(&mask, &[3]);
+        }
+        Ok(vec![to.apply("Mul", &[&y, &mask], &[])])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

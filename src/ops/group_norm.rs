@@ -12,6 +12,7 @@ use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
+use crate::graph::onnx::operators::{Operators, Value};
 use crate::graph::{Bound, Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("group_norm.wgsl", "shared/place.wgsl");
@@ -202,6 +203,35 @@ impl Op for GroupNorm {
             }
         }
         vec![y]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let &[_, t, f] = x[0].dims() else { unreachable!("inferred before") };
+        let columns = f / self.groups;
+        let (input, mask, lengths) = (to.of(&x[0]), to.mask(&x[1], t), to.lengths(&x[1], t));
+        let (mask, each) = (to.unsqueeze(&mask, &[3]), to.scalar(columns as f32));
+        let n = to.apply("Mul", &[&lengths, &each], &[]);
+        let (n, one) = (to.unsqueeze(&n, &[1, 2, 3]), to.scalar(1.0));
+        let n = to.apply("Max", &[&n, &one], &[]);
+        let mean = |x: &str, to: &mut Operators| {
+            let valid = to.apply("Mul", &[x, &mask], &[]);
+            let sum = to.sum(&valid, &[1, 3], true);
+            to.apply("Div", &[&sum, &n], &[])
+        };
+        let grouped = to.reshape(&input, &[-1, t as i64, self.groups as i64, columns as i64]);
+        let centre = mean(&grouped, to);
+        let centred = to.apply("Sub", &[&grouped, &centre], &[]);
+        let squared = to.apply("Mul", &[&centred, &centred], &[]);
+        let (var, eps) = (mean(&squared, to), to.scalar(self.eps as f32));
+        let var = to.apply("Add", &[&var, &eps], &[]);
+        let deviation = to.apply("Sqrt", &[&var], &[]);
+        let y = to.apply("Div", &[&centred, &deviation], &[]);
+        let y = to.reshape(&y, &[-1, t as i64, f as i64]);
+        let (gamma, beta) = (to.of(&x[2]), to.of(&x[3]));
+        let y = to.apply("Mul", &[&y, &gamma], &[]);
+        let y = to.apply("Add", &[&y, &beta], &[]);
+        let mask = to.mask(&x[1], t);
+        Ok(vec![to.apply("Mul", &[&y, &mask], &[])])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

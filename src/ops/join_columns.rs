@@ -5,6 +5,7 @@ use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Launch, Recorder, Shader, params, shader};
+use crate::graph::onnx::operators::{Attribute, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("join_columns.wgsl");
@@ -76,6 +77,12 @@ impl Op for JoinColumns {
         let rows = x[0].shape().rows();
         let data: Vec<f64> = (0..rows).flat_map(|row| x.iter().flat_map(move |x| x.row(row).to_vec())).collect();
         vec![Array::new(x[0].shape().with_last(data.len() / rows), data)]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let parts: Vec<String> = x.iter().map(|x| to.of(x)).collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        Ok(vec![to.apply("Concat", &parts, &[("axis", Attribute::Int(-1))])])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

@@ -8,6 +8,7 @@ use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
+use crate::graph::onnx::operators::{Onto, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("last_instance.wgsl");
@@ -77,6 +78,19 @@ impl Op for LastInstance {
             y.row_mut(clip).copy_from_slice(x[0].row(clip * t + (x[1][clip] as usize).min(t) - 1));
         }
         vec![y]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let steps = x[0].dims()[1];
+        let (input, mask, lengths) = (to.of(&x[0]), to.mask(&x[1], steps), to.lengths(&x[1], steps));
+        let positions: Vec<f32> = (1..=steps).map(|i| i as f32).collect();
+        let (positions, column) = (to.floats(&[1, steps], &positions), to.unsqueeze(&lengths, &[1]));
+        let is_last = to.apply("Equal", &[&positions, &column], &[]);
+        let is_last = to.cast(&is_last, Onto::Floats);
+        let is_last = to.unsqueeze(&is_last, &[2]);
+        let valid = to.apply("Mul", &[&mask, &is_last], &[]);
+        let last = to.apply("Mul", &[&input, &valid], &[]);
+        Ok(vec![to.sum(&last, &[1], false)])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

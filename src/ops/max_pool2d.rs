@@ -10,6 +10,7 @@ use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
+use crate::graph::onnx::operators::{Attribute, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("max_pool2d.wgsl");
@@ -127,6 +128,19 @@ impl Op for MaxPool2d {
             }
         }
         vec![y]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let input = to.of(&x[0]);
+        let input = to.transpose(&input, &[0, 3, 1, 2]);
+        let rounds_up = Attribute::Int((self.rounding == Rounding::Up).into());
+        let two = || Attribute::Ints(&[2, 2]);
+        let attributes = [("kernel_shape", two()), ("strides", two()), ("ceil_mode", rounds_up)];
+        let mut y = to.apply("MaxPool", &[&input], &attributes);
+        if self.relu {
+            y = to.apply("Relu", &[&y], &[]);
+        }
+        Ok(vec![to.transpose(&y, &[0, 2, 3, 1])])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

@@ -8,6 +8,7 @@ use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
+use crate::graph::onnx::operators::{Operators, Value};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("mean_pool.wgsl");
@@ -110,6 +111,16 @@ impl Op for MeanPool {
             }
         }
         vec![y]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let steps = x[0].dims()[1];
+        let (input, mask, lengths) = (to.of(&x[0]), to.mask(&x[1], steps), to.lengths(&x[1], steps));
+        let valid = to.apply("Mul", &[&input, &mask], &[]);
+        let sum = to.sum(&valid, &[1], false);
+        let (one, column) = (to.scalar(1.0), to.unsqueeze(&lengths, &[1]));
+        let n = to.apply("Max", &[&column, &one], &[]);
+        Ok(vec![to.apply("Div", &[&sum, &n], &[])])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

@@ -8,6 +8,7 @@ use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Launch, Recorder, Shader, params, shader};
+use crate::graph::onnx::operators::{Attribute, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("softmax.wgsl");
@@ -72,6 +73,11 @@ impl Op for Softmax {
             row.iter_mut().for_each(|v| *v = (*v - top).exp() / sum);
         }
         vec![y]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let x = to.of(&x[0]);
+        Ok(vec![to.apply("Softmax", &[&x], &[("axis", Attribute::Int(-1))])])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

@@ -12,6 +12,7 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold, normal_pair, philox};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
+use crate::graph::onnx::operators::{Operators, Value};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("standardise_columns.wgsl").with(&["VEC4"]);
@@ -146,6 +147,14 @@ impl Op for StandardiseColumns {
             factor * (v + self.sigma * noise)
         };
         vec![Array::from_fn(x[0].shape().clone(), value)]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let (input, mean, deviation) = (to.of(&x[0]), to.of(&x[1]), to.of(&x[2]));
+        let centred = to.apply("Sub", &[&input, &mean], &[]);
+        let scaled = to.apply("Div", &[&centred, &deviation], &[]);
+        let [low, high] = [-self.limit, self.limit].map(|limit| to.scalar(limit as f32));
+        Ok(vec![to.apply("Clip", &[&scaled, &low, &high], &[])])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

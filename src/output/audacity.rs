@@ -20,14 +20,10 @@ pub const FORMAT: Format = Format {
 /// The number is the segment's confidence. A recording that is unreliable has a remark (a label in
 /// parentheses) over its whole length that says so.
 pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
-    let of = |i| move |s| (i, s);
-    let mut labels: Vec<_> =
-        recognition.ranked().into_iter().flat_map(|i| i.segments.iter().map(of(i.name.as_str()))).collect();
-    labels.sort_by(|(_, a), (_, b)| a.start.total_cmp(&b.start));
     if recognition.is_unreliable() {
         writeln!(out, "{:.6}\t{:.6}\t(unreliable: unlike the training clips)", 0.0, recognition.duration)?;
     }
-    for (name, s) in labels {
+    for (name, s) in recognition.segments() {
         // Tabs and line ends part fields and labels; the format has no way to quote them.
         let name = name.replace(char::is_control, " ");
         writeln!(out, "{:.6}\t{:.6}\t{name} {:.2}", s.start, s.end, s.confidence)?;

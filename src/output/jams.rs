@@ -28,10 +28,7 @@ pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     let r = recognition;
     let present: Vec<&Instrument> = r.ranked().into_iter().filter(|i| i.present).collect();
     let clip = present.iter().map(|i| observation(0.0, r.duration, &i.name, i.probability)).collect();
-    let mut playing: Vec<_> =
-        r.ranked().into_iter().flat_map(|i| i.segments.iter().map(|s| (i.name.as_str(), s))).collect();
-    playing.sort_by(|(_, a), (_, b)| a.start.total_cmp(&b.start));
-    let segments = playing.iter().map(|(name, s)| observation(s.start, s.end, name, s.confidence)).collect();
+    let segments = r.segments().into_iter().map(|(name, s)| observation(s.start, s.end, name, s.confidence)).collect();
     let (rules, segment_rules) = match r.single_label() {
         false => (
             "An instrument is present if its probability reaches its threshold; confidence is the probability.",

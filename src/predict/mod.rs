@@ -12,6 +12,7 @@ pub mod forest;
 pub mod labelled;
 pub mod mixture;
 mod noise;
+pub mod onnx;
 mod options;
 pub mod predictor;
 pub mod recogniser;

@@ -53,6 +53,14 @@ impl Recognition {
         ranked
     }
 
+    /// The segments of all instruments with their names, in order of time.
+    pub fn segments(&self) -> Vec<(&str, &Segment)> {
+        let mut segments: Vec<_> =
+            self.ranked().into_iter().flat_map(|i| i.segments.iter().map(|s| (i.name.as_str(), s))).collect();
+        segments.sort_by(|(_, a), (_, b)| a.start.total_cmp(&b.start));
+        segments
+    }
+
     /// Whether it is unlike the training clips, so that nothing is known of the model's answers.
     pub fn is_unreliable(&self) -> bool {
         self.distance.is_some_and(|distance| distance > 1.0)

@@ -1,6 +1,7 @@
 //! Reports: tables for the terminal, figures, and HTML pages.
 
 pub mod comparison;
+pub mod model_card;
 pub mod pages;
 pub mod plots;
 pub mod tables;

@@ -8,7 +8,7 @@ use wmic::Array;
 use wmic::nn::FeatureKind;
 use wmic::nn::front_ends::log_mel::band_hz;
 use wmic::output::format::{Detail, Series};
-use wmic::output::{FORMATS, audacity, csv, find, jams, json};
+use wmic::output::{FORMATS, audacity, csv, elan, find, jams, json, mirex, reaper};
 use wmic::predict::recognition::{self, Glimpse, Instrument, Recognition, Segment};
 use wmic::predict::timeline::{Segmentation, frame_counts, resample};
 use wmic::predict::truth::Truth;
@@ -382,18 +382,57 @@ fn audacity_gets_labels_in_order() {
     assert_eq!(text, expected);
 }
 
-/// Only JSON and CSV said so.
+#[test]
+fn reaper_gets_regions_and_elan_tiers() {
+    let mut r = recognition("a.ogg");
+    let piano = r.instruments.iter_mut().find(|i| i.name == "piano").unwrap();
+    piano.segments[0].end = 63.8404;
+    let text = written(|out| reaper::FORMAT.write_alone(out, &r, Detail::default()));
+    let first = "#,Name,Start,End,Length\nR1,piano 0.88,0:00.000,1:03.840,1:03.840\nR2,\"<b>a \"\"drum\"\" &,' 0.88\",";
+    assert!(text.starts_with(first), "{text}");
+    assert!(text.ends_with("0:02.000,0:05.760,0:03.760\nR3,piano 0.88,0:05.000,0:10.000,0:05.000\n"), "{text}");
+    let text = written(|out| elan::FORMAT.write_alone(out, &r, Detail::default()));
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(lines[0], ["Tier", "Begin Time", "End Time", "Annotation"]);
+    assert_eq!((&lines[1][..], lines.len()), (&["piano", "0.000", "63.840", "0.88"][..], 4));
+    assert!(lines.iter().all(|fields| fields.len() == 4), "a tab in a name parts no fields: {text}");
+}
+
+#[test]
+fn mirex_gets_the_confidences_of_its_labels() {
+    let mut r = recognition("music/a, b.ogg");
+    let refused = mirex::FORMAT.write_alone(&mut vec![], &r, Detail::default()).unwrap_err().to_string();
+    assert!(refused.contains("does not know accordion"), "{refused}");
+    let labels: Vec<&str> = mirex::FORMAT.head.trim_end().split(',').skip(1).collect();
+    let model = r.instruments[0].clone();
+    // In any order, and with others.
+    r.instruments = labels
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(i, name)| Instrument { name: (*name).into(), probability: i as f64 / 64.0, ..model.clone() })
+        .chain([Instrument { name: "harp".into(), ..model.clone() }])
+        .collect();
+    let text = written(|out| mirex::FORMAT.write_alone(out, &r, Detail::default()));
+    let mut rows = ::csv::Reader::from_reader(text.as_bytes());
+    assert_eq!(rows.headers().unwrap().iter().skip(1).collect::<Vec<_>>(), labels);
+    let row = rows.records().next().unwrap().unwrap();
+    assert_eq!((&row[0], &row[1], &row[20], row.len()), ("a, b.ogg", "0.296875", "0.000000", 21));
+}
+
+/// Only JSON and CSV said so. MIREX's table has no place for it.
 #[test]
 fn every_format_marks_what_is_unreliable() {
     let mut r = recognition("a.ogg");
+    let formats = || FORMATS.iter().filter(|format| format.name != mirex::FORMAT.name);
     let marked = |r: &Recognition| -> Vec<String> {
-        FORMATS.iter().map(|f| written(|out| f.write_alone(out, r, Detail::default()))).collect()
+        formats().map(|f| written(|out| f.write_alone(out, r, Detail::default()))).collect()
     };
     let unmarked = marked(&r);
     r.distance = Some(0.5);
     let reliable = marked(&r);
     r.distance = Some(1.5);
-    for ((format, before), (reliable, now)) in FORMATS.iter().zip(unmarked).zip(reliable.into_iter().zip(marked(&r))) {
+    for ((format, before), (reliable, now)) in formats().zip(unmarked).zip(reliable.into_iter().zip(marked(&r))) {
         let is_marked = |text: &str| {
             text.contains("unreliable: unlike")
                 || text.contains("\"unreliable\":true")

@@ -416,7 +416,10 @@ fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
         (&["--threshold", "1.5"], "a number from 0 to 1, tuned, or precision:P"),
         (&["--format", "jams", &second], "2 recordings need one file each: --out DIR"),
         (&["--format", "audacity", &second], "2 recordings need one file each: --out DIR"),
-        (&["--format", "table", "--out", &at("answers")], "--out needs --format json, jsonl, csv, jams or audacity"),
+        (
+            &["--format", "table", "--out", &at("answers")],
+            "--out needs --format json, jsonl, csv, mirex, jams, audacity, reaper or elan",
+        ),
         (&["--format", "csv", "--out", &at("file")], "file: "),
         (&["--plot", &at("file")], "file: "),
         (&["--html", &at("file")], "file: "),

@@ -7,6 +7,7 @@ mod commands;
 mod compare;
 mod demo;
 mod docs;
+mod export;
 mod forest;
 mod notes;
 mod own_labels;
@@ -14,6 +15,7 @@ mod pretrain;
 mod several;
 mod train;
 mod tune;
+mod user_config;
 mod weights;
 
 #[path = "../golden/formula.rs"]

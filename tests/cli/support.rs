@@ -32,7 +32,8 @@ impl Shared {
 
 pub fn wmic(args: &[&str]) -> Command {
     let mut command = Command::cargo_bin("wmic").unwrap();
-    command.args(args);
+    // Not the user's defaults.
+    command.args(args).env("WMIC_CONFIG", "");
     command
 }
 

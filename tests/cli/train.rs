@@ -12,7 +12,7 @@ use wmic::data::Dataset;
 
 /// A dataset of 120 clips and a run of two seeds (ATT, 3 and 5, two epochs) on it, shared by all tests, which do not
 /// change them.
-fn shared() -> &'static Shared {
+pub fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
         let shared = Shared::new();

@@ -16,8 +16,8 @@ use wmic::{Result, output};
 /// Which recordings, and where their results are kept.
 #[derive(clap::Args, Default)]
 pub struct ArchiveArgs {
-    /// Write results into this folder instead of stdout: a tree like that of the recordings (json, jams, audacity), or
-    /// one file of all (jsonl, csv), with a journal
+    /// Write results into this folder instead of stdout: a tree like that of the recordings (json, jams, audacity,
+    /// reaper, elan), or one file of all (jsonl, csv, mirex), with a journal
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Continue in a folder with results: recordings are done once, unless their size or time has changed

@@ -11,6 +11,7 @@ use super::common::{Device, Status, kept_tuning};
 use super::models::Models;
 use super::output::note;
 use super::settings::{Limited, WEIGHTS, check_options, help_of, help_of_run, variant};
+use super::user_config::user;
 use archive::ArchiveArgs;
 pub use results::spectrum_of;
 use results::{ResultArgs, ResultWriter};
@@ -88,7 +89,8 @@ pub struct Args {
     #[command(flatten, next_help_heading = "Many recordings")]
     archive: ArchiveArgs,
     /// Which parts of the bundled model answer: musicnn's, which needs nothing else, YAMNet's or VGGish's, which need
-    /// weights that you have added (`wmic weights`), or auto: all whose weights are there [default: auto]
+    /// weights that you have added (`wmic weights`), or auto: all whose weights are there [default: auto, or the `run`
+    /// in wmic.toml]
     #[arg(long, value_parser = variant::<Parts>(), help_heading = FRONT_END)]
     frontend: Option<Parts>,
     #[arg(long, value_name = WEIGHTS, help_heading = FRONT_END, help = help_of_run("front_end.weights"))]
@@ -138,7 +140,11 @@ fn precision(text: &str) -> Result<Threshold, String> {
 
 impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
-        let (runs, inputs) = Models::split(&self.inputs);
+        let (mut runs, inputs) = Models::split(&self.inputs);
+        if let (Some(run), [], None) = (&user().run, runs, self.frontend) {
+            note(&format!("model: {}, as wmic.toml says", printable(&run.display().to_string())));
+            runs = std::slice::from_ref(run);
+        }
         match (inputs, &self.archive.files_from) {
             ([], None) => {
                 return Err(Error::Usage("no recordings: give audio files, folders or patterns".into()).into());

@@ -45,10 +45,11 @@ pub const LONGEST_ROOM: f64 = 1.4;
 /// Of noise alone: levels (dB) between which it swells and fades, how many of them, and dB per octave.
 const SWELL: Range<f64> = -30.0..0.0;
 const SWELLS: Range<usize> = 2..13;
-const COLOUR: Range<f64> = -6.0..1.0;
-/// Gains of equalisers in dB, of a track and of the mixture.
+const COLOUR: Range<f64> = -9.0..1.0;
+/// Gains of equalisers in dB, of a track, of the mixture and of noise alone, which may have the spectrum of speech.
 const EQ: f64 = 7.0;
 const EQ_MIXTURE: f64 = 4.0;
+const EQ_NOISE: f64 = 14.0;
 /// Octaves from 1 kHz below which equalisers fall steeply: 25 Hz. Many recordings of notes have an offset or rumble,
 /// which would be most of the energy that levels and times are of.
 const RUMBLE: f64 = -5.32;
@@ -298,7 +299,7 @@ impl Plan {
             tracks: vec![],
             alone: Some(Swell { levels_db, seed: rng.random() }),
             room: rng.random_bool(0.4).then(|| room(rng)),
-            eq: Some(Equaliser { tilt: rng.random_range(COLOUR), ..equaliser(EQ, rng) }),
+            eq: Some(Equaliser { tilt: rng.random_range(COLOUR), ..equaliser(EQ_NOISE, rng) }),
             noise: None,
             drive: None,
         }

@@ -3,6 +3,7 @@
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Precision, Problem, Recorder, Shader, View, params, shader};
+use crate::graph::onnx::operators::{Attribute, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use crate::ops::linear::tile_product_rounds;
 use crate::ops::relu_gradient::{Relu, relu_gradient};
@@ -456,6 +457,26 @@ impl Op for Conv2d {
             }
         }
         vec![y]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let &[_, height, width, _] = x[0].dims() else { unreachable!("inferred before") };
+        let size = x[1].dims()[2];
+        let pads = [height, width].map(|n| {
+            let before = same_padding(n, size, self.stride);
+            let all = ((n.div_ceil(self.stride) - 1) * self.stride + size).saturating_sub(n);
+            [before as i64, (all - before) as i64]
+        });
+        let (strides, pads) = ([self.stride as i64; 2], [pads[0][0], pads[1][0], pads[0][1], pads[1][1]]);
+        let inputs: Vec<String> = x.iter().map(|x| to.of(x)).collect();
+        let input = to.transpose(&inputs[0], &[0, 3, 1, 2]);
+        let inputs: Vec<&str> = [input.as_str()].into_iter().chain(inputs[1..].iter().map(String::as_str)).collect();
+        let mut y =
+            to.apply("Conv", &inputs, &[("pads", Attribute::Ints(&pads)), ("strides", Attribute::Ints(&strides))]);
+        if self.relu {
+            y = to.apply("Relu", &[&y], &[]);
+        }
+        Ok(vec![to.transpose(&y, &[0, 2, 3, 1])])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

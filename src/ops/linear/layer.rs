@@ -6,6 +6,7 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
+use crate::graph::onnx::operators::{Attribute, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 use crate::ops::activation::Dropout;
 use crate::ops::variants::{self, Product};
@@ -148,6 +149,25 @@ impl Op for Linear {
             }
         }
         vec![y]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        if self.segments > 1 || self.dropout.is_some() {
+            return Err(Error::Usage("linear in segments or with dropout cannot be exported to ONNX".into()));
+        }
+        let w = x[1].known()?;
+        let &[n, k] = w.dims() else { unreachable!("inferred before") };
+        let transposed: Vec<f32> = (0..k * n).map(|i| w[i % n * k + i / n]).collect();
+        let (input, w) = (to.of(&x[0]), to.floats(&[k, n], &transposed));
+        let mut y = to.apply("MatMul", &[&input, &w], &[]);
+        if let Some(b) = x.get(2) {
+            let b = to.of(b);
+            y = to.apply("Add", &[&y, &b], &[]);
+        }
+        if let Some(slope) = self.negative_slope {
+            y = to.apply("LeakyRelu", &[&y], &[("alpha", Attribute::Float(slope as f32))]);
+        }
+        Ok(vec![y])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

@@ -4,6 +4,7 @@ use super::kernels::{MAX_HIDDEN, Recurrent, move_state};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{MAX_ITERATIONS, Recorder, View};
+use crate::graph::onnx::operators::{Attribute, Onto, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 use crate::ops::arena::PART;
 use crate::ops::linear::{self, parameter_gradients};
@@ -226,6 +227,57 @@ impl Op for Recurrent {
             }
         }
         [y].into_iter().chain(states).collect()
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        if self.masked || self.started {
+            return Err(Error::Usage("a recurrent layer with dropout or a state cannot be exported to ONNX".into()));
+        }
+        let d = self.dims(x[0].dims());
+        let (n, gates) = (self.directions, self.cell.gates());
+        // The place of each of ONNX's gates (GRU: z, r, h; LSTM: i, o, f, c) among PyTorch's.
+        let (operator, order): (&str, &[usize]) = match self.cell {
+            Cell::Tanh => ("RNN", &[0]),
+            Cell::Gru => ("GRU", &[1, 0, 2]),
+            Cell::Lstm => ("LSTM", &[0, 3, 1, 2]),
+        };
+        let rows: Vec<usize> = order.iter().flat_map(|gate| gate * d.h..(gate + 1) * d.h).collect();
+        let steps = to.lengths(&x[self.lengths_at()], d.t);
+        let steps = to.cast(&steps, Onto::Ints32);
+        let (mut outputs, mut states) = (vec![], vec![vec![]; self.cell.states()]);
+        for direction in 0..n {
+            let [input, w, bias] = [0, 1, 2].map(|i| &x[i * n + direction]);
+            let (w, bias) = (w.known()?, bias.known()?);
+            // The input is the product with the input's weights already: here they only order the gates.
+            let size = gates * d.h;
+            let pick: Vec<f32> =
+                rows.iter().flat_map(|row| (0..size).map(move |i| f32::from(u8::from(i == *row)))).collect();
+            let hidden: Vec<f32> = rows.iter().flat_map(|row| w.row(*row).to_vec()).collect();
+            let biases: Vec<f32> = (0..size).map(|_| 0.0).chain(rows.iter().map(|row| bias[*row])).collect();
+            let input = to.of(input);
+            let input = to.transpose(&input, &[1, 0, 2]);
+            let (pick, hidden) = (to.floats(&[1, size, size], &pick), to.floats(&[1, size, d.h], &hidden));
+            let biases = to.floats(&[1, 2 * size], &biases);
+            let mut attributes = vec![
+                ("hidden_size", Attribute::Int(d.h as i64)),
+                ("direction", Attribute::Text(if direction == 0 { "forward" } else { "reverse" })),
+            ];
+            attributes.extend((self.cell == Cell::Gru).then_some(("linear_before_reset", Attribute::Int(1))));
+            let inputs = [&input, &pick, &hidden, &biases, &steps].map(String::as_str);
+            let y = to.apply_to_many(operator, &inputs, &attributes, 1 + self.cell.states());
+            // (T, 1, B, H) and (1, B, H).
+            let sequence = to.transpose(&y[0], &[2, 0, 1, 3]);
+            outputs.push(to.reshape(&sequence, &[-1, d.t as i64, d.h as i64]));
+            for (states, state) in states.iter_mut().zip(&y[1..]) {
+                states.push(to.reshape(state, &[-1, d.h as i64]));
+            }
+        }
+        let mut joined = |parts: Vec<String>| match &parts[..] {
+            [only] => only.clone(),
+            [a, b] => to.apply("Concat", &[a, b], &[("axis", Attribute::Int(-1))]),
+            _ => unreachable!("one or two directions"),
+        };
+        Ok([outputs].into_iter().chain(states).map(&mut joined).collect())
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

@@ -16,6 +16,7 @@ use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
+use crate::graph::onnx::operators::{Attribute, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 use sizes::{BLOCK, Dims};
 use variants::Attention;
@@ -242,6 +243,45 @@ impl Op for RelativeAttention {
             }
         }
         vec![out]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let &[_, height, width, _] = x[0].dims() else { unreachable!("inferred before") };
+        let (heads, positions) = (self.heads, height * width);
+        let depths = [self.key_depth, self.key_depth, self.value_depth].map(|depth| (depth / heads) as i64);
+        let sizes = depths.map(|depth| depth * heads as i64);
+        let (input, sizes) = (to.of(&x[0]), to.ints(&sizes));
+        let parts = to.apply_to_many("Split", &[&input, &sizes], &[("axis", Attribute::Int(3))], 3);
+        // (B, heads, positions, depth)
+        let of_heads = |i: usize, to: &mut Operators| {
+            let part = to.reshape(&parts[i], &[-1, positions as i64, heads as i64, depths[i]]);
+            to.transpose(&part, &[0, 2, 1, 3])
+        };
+        let [q, k, v] = [0, 1, 2].map(|i| of_heads(i, to));
+        let scale = to.scalar((depths[0] as f64).powf(-0.5) as f32);
+        let q = to.apply("Mul", &[&q, &scale], &[]);
+        let turned = to.transpose(&k, &[0, 1, 3, 2]);
+        let logits = to.apply("MatMul", &[&q, &turned], &[]);
+        let (h, w) = (height as i64, width as i64);
+        let logits = to.reshape(&logits, &[-1, heads as i64, h, w, h, w]);
+        let q = to.reshape(&q, &[-1, heads as i64, h, w, depths[0]]);
+        // The table's rows of each pair of a query and a key: (query, key, depth).
+        let distances = |table: &Value, n: usize, to: &mut Operators| -> Result<String> {
+            let table = table.known()?;
+            let rows = (0..n * n).flat_map(|i| table.row(i % n + n - 1 - i / n).to_vec());
+            Ok(to.floats(&[n, n, depths[0] as usize], &rows.collect::<Vec<f32>>()))
+        };
+        let (rows, columns) = (distances(&x[1], height, to)?, distances(&x[2], width, to)?);
+        let h_terms = to.apply("Einsum", &[&q, &rows], &[("equation", Attribute::Text("bnyxd,ykd->bnyxk"))]);
+        let w_terms = to.apply("Einsum", &[&q, &columns], &[("equation", Attribute::Text("bnyxd,xkd->bnyxk"))]);
+        let (h_terms, w_terms) = (to.unsqueeze(&h_terms, &[5]), to.unsqueeze(&w_terms, &[4]));
+        let logits = to.apply("Add", &[&logits, &h_terms], &[]);
+        let logits = to.apply("Add", &[&logits, &w_terms], &[]);
+        let logits = to.reshape(&logits, &[-1, heads as i64, positions as i64, positions as i64]);
+        let weights = to.apply("Softmax", &[&logits], &[("axis", Attribute::Int(-1))]);
+        let y = to.apply("MatMul", &[&weights, &v], &[]);
+        let y = to.transpose(&y, &[0, 2, 1, 3]);
+        Ok(vec![to.reshape(&y, &[-1, h, w, self.value_depth as i64])])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {

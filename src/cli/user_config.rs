@@ -1,0 +1,78 @@
+//! Defaults of the user: `wmic/wmic.toml` in the platform's folder for settings (Linux: `~/.config`), or the file named
+//! by `WMIC_CONFIG`.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+use wmic::core::files::set_cache_folder;
+use wmic::{Error, Result};
+
+/// Largest file.
+const LIMIT: u64 = 1 << 20;
+const VARIABLE: &str = "WMIC_CONFIG";
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserConfig {
+    /// As `--device`.
+    pub device: Option<String>,
+    /// Folder for features and log-mel patches of audio, as `--cache`.
+    cache: Option<PathBuf>,
+    /// What `wmic predict` recognises with if no run is given: a run directory or a file of `wmic bundle`.
+    pub run: Option<PathBuf>,
+}
+
+static CONFIG: OnceLock<UserConfig> = OnceLock::new();
+
+/// Reads it, once, before a command runs.
+///
+/// # Errors
+/// `Usage` for a file that cannot be read, is not TOML or has other keys.
+pub fn load() -> Result<()> {
+    let config = match place() {
+        Some((path, asked)) if asked || path.exists() => read(&path)?,
+        _ => UserConfig::default(),
+    };
+    if let Some(cache) = &config.cache {
+        set_cache_folder(cache.clone());
+    }
+    CONFIG.get_or_init(|| config);
+    Ok(())
+}
+
+/// The user's defaults; none before [`load`].
+pub fn user() -> &'static UserConfig {
+    CONFIG.get_or_init(UserConfig::default)
+}
+
+/// The file, and whether the user has named it; `None` if there shall be none (`WMIC_CONFIG=`).
+fn place() -> Option<(PathBuf, bool)> {
+    match std::env::var_os(VARIABLE) {
+        Some(path) if path.is_empty() => None,
+        Some(path) => Some((path.into(), true)),
+        None => Some((dirs::config_dir()?.join("wmic").join("wmic.toml"), false)),
+    }
+}
+
+fn read(path: &Path) -> Result<UserConfig> {
+    let bad = |reason: String| Error::Usage(format!("{}: {reason}", path.display()));
+    let length = std::fs::metadata(path).map_err(Error::io(path))?;
+    if !length.is_file() || length.len() > LIMIT {
+        return Err(bad("is not a file of settings".into()));
+    }
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let mut config: UserConfig = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
+    for path_of in [&mut config.cache, &mut config.run].into_iter().flatten() {
+        *path_of = absolute(path_of, path);
+    }
+    Ok(config)
+}
+
+/// A path in `file`: `~` is the user's folder, others are relative to the file's.
+fn absolute(path: &Path, file: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), dirs::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => file.parent().unwrap_or(Path::new("")).join(path),
+    }
+}
