@@ -15,4 +15,4 @@ pub use case::{Case, Fill, Input, InputRole, Tolerance};
 pub use entry::Entry;
 pub(crate) use fixture::Fixture;
 pub use list::{Check, list};
-pub use run::{Outcome, check};
+pub use run::{Outcome, Row, check};

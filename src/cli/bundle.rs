@@ -11,12 +11,12 @@ use wmic::metrics::thresholds::Threshold;
 use wmic::predict::bundle::{as_saved, save_ensemble};
 use wmic::predict::ensemble::{Ensemble, Member};
 use wmic::predict::labelled::{Answered, answer, answer_clips};
+use wmic::predict::models::{Models, is_file, name_of};
 use wmic::report::tables::evaluation::summary;
 use wmic::{Dataset, Error, Result};
 
 use super::clips::{Bar, stop_on_interrupt};
 use super::common::{Device, Status};
-use super::models::{Models, is_file, name_of};
 use super::output::{note, print, print_json};
 
 /// Put trained runs into one file, whose answer is their mean

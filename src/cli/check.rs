@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde::Serialize;
-use wmic::check::{Check, Outcome, list};
+use wmic::check::{Check, Row, list};
 use wmic::core::numbers::{duration, percent};
 use wmic::ops::select;
 use wmic::report::tables::table::Style;
@@ -29,27 +29,6 @@ pub struct Args {
     /// Print JSON: {device, checks: [{op, case, variant, forward, gradient, passed, failures}], passed, failed}
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Serialize)]
-struct Row {
-    op: &'static str,
-    case: String,
-    variant: String,
-    /// Largest error as a fraction of its tolerance; null when it is not finite.
-    forward: f64,
-    /// As `forward`; null also for ops without gradients.
-    gradient: Option<f64>,
-    passed: bool,
-    failures: Vec<String>,
-}
-
-impl From<Outcome> for Row {
-    fn from(o: Outcome) -> Row {
-        let passed = o.passed();
-        let (variant, failures) = (o.target.to_string(), o.failures);
-        Row { op: o.op, case: o.case, variant, forward: o.forward, gradient: o.gradient, passed, failures }
-    }
 }
 
 #[derive(Serialize)]

@@ -12,13 +12,12 @@ use wmic::compare::comparison::Comparison;
 use wmic::compare::entry::Sounds;
 use wmic::compare::experiment::{BUILT_IN, Experiment};
 use wmic::compare::runs::{Progress, Runs};
-use wmic::core::files::absolute;
 use wmic::report::tables;
 use wmic::report::tables::evaluation::summary;
 use wmic::report::tables::table::{Style, printable};
 use wmic::run::clips::Labels;
 use wmic::run::config::Config;
-use wmic::{Dataset, Result, Session, report};
+use wmic::{Dataset, Session, report};
 
 /// Train every model of an experiment with its own protocol, and compare them
 ///
@@ -75,7 +74,7 @@ impl Args {
         if pretrainings.iter().all(Option::is_none) && !self.pretrain_sounds.is_empty() {
             return Err(wmic::Error::Usage("no entry pre-trains its front end: remove `pretrain_sounds`".into()).into());
         }
-        let out = self.out(&experiment)?;
+        let out = self.out.clone().map_or_else(|| experiment.default_path(&self.dataset), Ok)?;
         let gpu = self.device.open()?;
         let tuning = kept_tuning(&gpu);
         let configs = configs.into_iter().map(|config| Config { tuning: tuning.clone(), ..config });
@@ -104,13 +103,6 @@ impl Args {
         }
         left_out.iter().for_each(|reason| note(&format!("wmic: skipped: {}", one_line(reason))));
         Ok(if left_out.is_empty() { Status::Done } else { Status::Failed })
-    }
-
-    fn out(&self, experiment: &Experiment) -> Result<PathBuf> {
-        let dataset = absolute(&self.dataset)?;
-        let dataset = dataset.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let name = format!("compare-{}-{dataset}", experiment.name);
-        Ok(self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name)))
     }
 
     fn print(&self, comparison: &Comparison, out: &Path) -> anyhow::Result<()> {

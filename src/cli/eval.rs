@@ -6,16 +6,14 @@ use super::clips::load_clips;
 use super::common::print_evaluation;
 use super::common::{Device, Status};
 use super::output::note;
-use super::settings::{WEIGHTS, help_of, help_of_run, variant};
-use wmic::Error;
+use super::settings::{WEIGHTS, help_of, help_of_run, in_options, variant};
 use wmic::data::FeatureScale;
 use wmic::features::front_end::Source;
 use wmic::gpu::Precision;
 use wmic::metrics::thresholds::Threshold;
-use wmic::predict::evaluator::overlap_with_training;
-use wmic::predict::trained::{Split, Trained};
+use wmic::predict::run_evaluation::RunEvaluation;
+use wmic::predict::trained::Split;
 use wmic::run::clips::Labels;
-use wmic::run::config::Config;
 use wmic::run::run_dir::RunDir;
 
 /// Evaluate a run on a split of a dataset: every seed, their ensemble, each class
@@ -53,36 +51,21 @@ pub struct Args {
 impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
         let run = RunDir::open(&self.run)?;
-        let mut trained = Trained::load(&run)?;
-        if let Some(weights) = &self.frontend_weights {
-            trained.config.locate_front_end(weights, None, None)?;
-        }
-        self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
-        trained.config.precision = self.arithmetic.unwrap_or(trained.config.precision);
+        let evaluation = RunEvaluation {
+            dataset: self.dataset,
+            features: self.features,
+            feature_scale: self.feature_scale,
+            front_end: self.frontend_weights,
+            split: self.split,
+            threshold: self.threshold,
+            precision: self.arithmetic,
+            force: self.force,
+        };
         let gpu = self.device.open()?;
-        // Test clips do not depend on them.
-        let val_keys = trained.config.val_keys.clone().filter(|_| matches!(self.split, Split::Val | Split::Train));
-        let mut config = Config { dataset: self.dataset, features: self.features, val_keys, ..trained.config.clone() };
-        // Only training uses them.
-        config.times = None;
-        config.feature_scale = self.feature_scale.or(config.feature_scale);
-        let Some(mut data) = load_clips(&gpu, &mut config, Labels::Any)? else { return Ok(Status::Interrupted) };
-        let trained_on = run.record()?.run;
-        let restores = data.validation.is_some() && run.has_split_table();
-        let unknown = run.restore_splits(&mut data)?;
-        if unknown > 0 {
-            note(&format!("warning: {unknown} clips are not in the run's splits.csv; only --split all includes them"));
-        }
-        match overlap_with_training(&trained_on, &data, restores, self.split) {
-            Some(why) if !self.force => {
-                let why = format!("{why}, and the scores would be too high; --force scores them anyway");
-                return Err(Error::data(&data.path, why).into());
-            }
-            Some(why) => note(&format!("warning: {why}: the scores may be too high")),
-            None if self.split == Split::Train => note("these are the clips that the run was trained on"),
-            None => {}
-        }
-        print_evaluation(&trained.evaluate(&gpu, &data, self.split)?, self.json)?;
+        let mut load = |config: &mut _| load_clips(&gpu, config, Labels::Any);
+        let evaluation = evaluation.of(&gpu, &run, &mut load, &mut |line| note(&in_options(line.into())))?;
+        let Some(evaluation) = evaluation else { return Ok(Status::Interrupted) };
+        print_evaluation(&evaluation, self.json)?;
         Ok(Status::Done)
     }
 }

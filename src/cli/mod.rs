@@ -15,7 +15,6 @@ mod export;
 mod features;
 mod manual;
 mod mix;
-mod models;
 mod output;
 mod plan;
 mod predict;

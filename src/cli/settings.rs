@@ -7,26 +7,10 @@ use toml::Value as Toml;
 use wmic::core::names::{named, names};
 use wmic::run::config::{Config, MAX_SEEDS};
 use wmic::run::given::Given;
+use wmic::run::options::{option, rename};
 use wmic::run::setting::{Setting, Value};
 use wmic::run::settings::{self, SETTINGS};
 use wmic::{Error, nn};
-
-/// Options whose name is not the last key of the setting with dashes for underscores.
-const OPTIONS: [(&str, &str); 5] = [
-    ("input", "frontend"),
-    ("inputs.dropout", "input-dropout"),
-    ("inputs.noise", "input-noise"),
-    ("front_end.weights", "frontend-weights"),
-    ("train_front_end", "train-frontend"),
-];
-
-/// The option of a setting, or of another argument of the library, without its dashes.
-pub fn option(key: &str) -> String {
-    match OPTIONS.iter().find(|(known, _)| *known == key) {
-        Some((_, option)) => (*option).into(),
-        None => key.rsplit('.').next().unwrap_or(key).replace('_', "-"),
-    }
-}
 
 /// Every option of training but the dataset, the model and the seeds.
 #[derive(Clone, Default)]
@@ -191,14 +175,4 @@ pub fn message(error: &anyhow::Error) -> String {
 /// The settings that `text` names, as options.
 pub fn in_options(text: String) -> String {
     rename(text, &|key| format!("--{}", option(key)))
-}
-
-fn rename(text: String, name: &dyn Fn(&str) -> String) -> String {
-    #[rustfmt::skip]
-    const ARGUMENTS: [&str; 16] = [
-        "seeds", "out", "force", "resume", "device", "split", "dataset", "labels", "words", "negatives", "absolute",
-        "pretrain_sounds", "pretrain_labels", "hop", "gate", "aggregate",
-    ];
-    let keys = SETTINGS.iter().map(|setting| setting.key).chain(ARGUMENTS);
-    keys.fold(text, |text, key| text.replace(&format!("`{key}`"), &name(key)))
 }

@@ -11,7 +11,6 @@ use super::clips::{load_clips, stop_on_interrupt};
 use super::common::{Device, Status, kept_tuning, print_evaluation};
 use super::output::{note, print};
 use super::settings::{SeedArgs, SettingArgs, models, of_run};
-use wmic::core::files::absolute;
 use wmic::core::numbers;
 use wmic::data::Dataset;
 use wmic::gpu::Gpu;
@@ -62,36 +61,13 @@ pub struct Args {
 }
 
 impl Args {
-    /// Settings of a new run: the paper's protocol, overlaid by --config, overlaid by options.
-    fn settings(&self) -> Result<Config> {
-        let mut c = match &self.config {
-            Some(path) => Config::read(path, self.model.as_deref(), self.dataset.as_deref())?,
-            None => {
-                let dataset = self.dataset.as_deref().expect("clap requires it");
-                Config::of(self.model.as_deref().unwrap_or("att"), absolute(dataset)?)?
-            }
-        };
-        c = self.settings.given.apply_to(&c)?;
-        self.seeds.overlay(&mut c);
-        c.dataset = absolute(&c.dataset)?;
-        c.validate()?;
-        c.check_recogniser()?;
-        Ok(c)
-    }
-
-    fn out(&self, config: &Config) -> PathBuf {
-        let dataset = config.dataset.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(format!("{}-{dataset}", config.model)))
-    }
-}
-
-impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
         match &self.resume {
             Some(dir) => self.resume(dir),
             None => {
-                let mut config = self.settings()?;
-                let out = self.out(&config);
+                let given = (self.model.as_deref(), self.dataset.as_deref());
+                let mut config = self.settings.given.new_run(given, self.config.as_deref(), self.seeds.given())?;
+                let out = self.out.unwrap_or_else(|| RunDir::default_path(&config));
                 RunDir::vacant(&out, self.force, &config)?;
                 let gpu = self.device.open()?;
                 config.tuning = kept_tuning(&gpu);

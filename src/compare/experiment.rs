@@ -160,6 +160,16 @@ impl Experiment {
         Ok(Experiment { name, title, paper, found, metric, seeds, entries, text: text.to_owned(), source })
     }
 
+    /// Where a comparison is written if nothing else is said: runs/compare-EXPERIMENT-DATASET.
+    ///
+    /// # Errors
+    /// `Io` if the path of the dataset cannot be resolved.
+    pub fn default_path(&self, dataset: &Path) -> Result<PathBuf> {
+        let dataset = absolute(dataset)?;
+        let dataset = dataset.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(PathBuf::from("runs").join(format!("compare-{}-{dataset}", self.name)))
+    }
+
     /// With `n` entries for each that pre-trains its front end, on one of so many.
     pub fn with_front_ends(mut self, n: usize) -> Experiment {
         self.entries = self.entries.iter().flat_map(|entry| entry.on_front_ends(n)).collect();

@@ -145,6 +145,14 @@ impl Runs {
         })
     }
 
+    /// The entries: their indices in the experiment, their folders, and whether their runs have ended.
+    pub fn entries(&self) -> impl Iterator<Item = (usize, &Path, bool)> {
+        self.runs.iter().map(|run| {
+            let of = self.experiment.entries.iter().position(|entry| entry.label == run.entry.label);
+            (of.expect("an entry of the experiment"), run.path.as_path(), run.state == RunState::Ended)
+        })
+    }
+
     /// Labels of the entries.
     pub fn labels(&self) -> Vec<&str> {
         self.runs.iter().map(|run| run.entry.label.as_str()).collect()

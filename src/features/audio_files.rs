@@ -9,6 +9,7 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 
 use crate::audio::{Condition, Windowing};
+use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::files::distinct_names;
 use crate::data::{AudioSet, Dataset, Excerpts, FeatureScale, SplitConfig, load_features, write_npz};
@@ -183,6 +184,22 @@ impl ExtractionJob<'_> {
         drop(features);
         extraction.remove()?;
         Ok(Some(JobResult { rows, failures, odd, short, feature_config }))
+    }
+
+    /// The features of a whole recording as model inputs, a row for each instance: (instances, F). `None` if `stop`
+    /// returned true.
+    ///
+    /// # Errors
+    /// As [`ExtractionJob::npz`].
+    pub fn recording(&mut self, file: &Path) -> Result<Option<Array<f32>>> {
+        let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+        let npz = folder.path().join(self.feature_config.kind.row().file);
+        if self.npz(&AudioFiles::of_files(vec![file.to_owned()]), None, &npz)?.is_none() {
+            return Ok(None);
+        }
+        let (keys, features, _) = load_features(&npz, &mut None)?;
+        let rows: Vec<f32> = (0..keys.len()).flat_map(|clip| features.clip(clip).data().to_vec()).collect();
+        Ok(Some(Array::new([rows.len() / features.width, features.width], rows)))
     }
 
     /// A dataset of audio files, with features from `cache`, extracted if necessary. Also returns warnings on damaged

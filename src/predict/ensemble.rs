@@ -19,6 +19,7 @@ use crate::predict::timeline::resample;
 use crate::predict::trained::Trained;
 
 /// Trained models of the same classes.
+#[derive(Clone)]
 pub struct Ensemble {
     /// In results, in the place of a model's name.
     pub name: String,
@@ -29,6 +30,7 @@ pub struct Ensemble {
 }
 
 /// A model of an ensemble.
+#[derive(Clone)]
 pub struct Member {
     pub trained: Trained,
     /// Its share in the mean, above 0, relative to the others.

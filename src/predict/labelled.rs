@@ -1,5 +1,6 @@
 //! Answers to labelled recordings, or to clips with known features, to calibrate and to judge an ensemble.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use crate::core::array::Array;
@@ -39,8 +40,8 @@ pub fn answer(
     let models = ensemble.members().len();
     let mut recogniser = Recogniser::new(gpu, ensemble, Options::default())?;
     let (mut probabilities, mut known) = (vec![vec![]; models + 1], vec![]);
-    let (mut done, mut stopped) = (0, false);
-    let ended = recogniser.recognise_files(&files, &mut |n, recognised| {
+    let (mut done, stopped) = (0, Cell::new(false));
+    let ended = recogniser.recognise_files(&files, &|| stopped.get(), &mut |n, recognised| {
         done += 1;
         let failed = match recognised {
             Ok(recognised) => {
@@ -55,13 +56,12 @@ pub fn answer(
             Err(error @ (Error::Data { .. } | Error::Io { .. })) => Some(error),
             Err(error) => return Err(error),
         };
-        stopped = !progress(done, failed.as_ref());
-        if stopped { Err(Error::Usage("interrupted".into())) } else { Ok(()) }
-    });
-    if stopped {
+        stopped.set(!progress(done, failed.as_ref()));
+        Ok(())
+    })?;
+    if !ended || stopped.get() {
         return Ok(None);
     }
-    ended?;
     Ok(Some(Answered::new(&set.classes, (&set.targets, &set.observed), &known, probabilities)))
 }
 

@@ -16,6 +16,7 @@ use crate::predict::recognition::Recognition;
 use crate::predict::trained::Trained;
 
 /// Ensembles of the same classes.
+#[derive(Clone)]
 pub struct Mixture {
     /// In results, in the place of a model's name.
     pub name: String,
@@ -24,6 +25,7 @@ pub struct Mixture {
 }
 
 /// An ensemble of a mixture.
+#[derive(Clone)]
 pub struct Part {
     pub ensemble: Ensemble,
     /// Its share in the mean, above 0, relative to the others.

@@ -84,35 +84,39 @@ impl Recogniser {
     /// `Io` and `Data` for a file that cannot be used; `Gpu` for a lost device.
     pub fn recognise_file(&mut self, file: impl Into<PathBuf>) -> Result<Recognised> {
         let mut result = None;
-        self.recognise_files(&[file.into()], &mut |_, recognised| {
+        self.recognise_files(&[file.into()], &|| false, &mut |_, recognised| {
             result = Some(recognised);
             Ok(())
         })?;
         result.expect("each file has a result")
     }
 
-    /// Recognises `files`, decoded on all cores, and calls `each` in order with the index and the result or error.
-    /// Memory grows with the length of a recording only for its timelines.
+    /// Recognises `files`, decoded on all cores, until all are done or `stop` returns true, and calls `each` in order
+    /// with the index and the result or error. Memory grows with the length of a recording only for its timelines.
+    /// Returns whether all are done.
     ///
     /// # Errors
     /// `Gpu` for a lost device, and errors of `each`.
     pub fn recognise_files(
         &mut self,
         files: &[PathBuf],
+        stop: &dyn Fn() -> bool,
         each: &mut dyn FnMut(usize, Result<Recognised>) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         // Every front end has a sample rate and a level of its own, and decodes for itself.
         let mut progress: Vec<Progress> =
             self.streams.iter().map(|stream| stream.start(files)).collect::<Result<_>>()?;
         for index in 0..files.len() {
-            let next = self.streams.iter_mut().zip(&mut progress).map(|(stream, progress)| {
-                let next = stream.next(progress)?;
-                Ok(next.expect("each file has a result"))
-            });
-            let answers: Vec<Result<Answers>> = next.collect::<Result<_>>()?;
+            let mut answers: Vec<Result<Answers>> = vec![];
+            for (stream, progress) in self.streams.iter_mut().zip(&mut progress) {
+                match stream.next(progress, stop)? {
+                    Some(answer) => answers.push(answer),
+                    None => return Ok(false),
+                }
+            }
             each(index, self.combined(answers.into_iter().collect()))?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Combines the answers of the streams.

@@ -172,15 +172,18 @@ impl Stream {
         Ok(Progress { files: files.to_vec(), decoded, pending, ready: VecDeque::new() })
     }
 
-    /// The result or the error of the next file, in order; `None` after the last.
+    /// The result or the error of the next file, in order; `None` after the last, or once `stop` returns true.
     ///
     /// # Errors
     /// `Gpu` for a lost device.
-    pub fn next(&mut self, progress: &mut Progress) -> Result<Option<Result<Answers>>> {
+    pub fn next(&mut self, progress: &mut Progress, stop: &dyn Fn() -> bool) -> Result<Option<Result<Answers>>> {
         let Progress { files, decoded, pending, ready } = progress;
         loop {
             if let Some(done) = ready.pop_front() {
                 return Ok(Some(done));
+            }
+            if stop() {
+                return Ok(None);
             }
             match decoded.next() {
                 Some((index, item)) => {

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
+use crate::data::{FeatureScale, Features, features_npz, load_features};
 use crate::features::feature_config::FeatureConfig;
 use crate::graph::Layout;
 use crate::metrics::calibration::{self, Calibration};
@@ -15,6 +16,7 @@ use crate::nn;
 use crate::predict::forest::{self, Forest};
 use crate::predict::predictor::layout;
 use crate::run::config::Config;
+use crate::run::front_end::Use;
 use crate::run::run_dir::RunDir;
 use crate::run::weights::{self, About, Block, ModelFile};
 
@@ -32,6 +34,7 @@ pub enum Split {
 }
 
 /// A trained model, on the CPU; see [`crate::predict`] for its uses.
+#[derive(Clone)]
 pub struct Trained {
     pub config: Config,
     pub about: About,
@@ -43,6 +46,7 @@ pub struct Trained {
 }
 
 /// The weights of all seeds.
+#[derive(Clone)]
 pub enum TrainedModel {
     Network(Network),
     /// One for each seed.
@@ -50,6 +54,7 @@ pub enum TrainedModel {
 }
 
 /// The best weights of a network.
+#[derive(Clone)]
 pub struct Network {
     pub layout: Layout,
     /// One for each seed.
@@ -90,6 +95,26 @@ impl Trained {
         }
     }
 
+    /// Adds the seeds of another model with the same settings. Its thresholds and calibrations are to be found anew.
+    ///
+    /// # Errors
+    /// `Usage` for a model of another kind or shape.
+    pub(crate) fn append(&mut self, other: Trained) -> Result<()> {
+        let (about, of) = (&mut self.about, other.about);
+        let alike = about.model == of.model && about.classes == of.classes && about.input == of.input;
+        match (&mut self.model, other.model) {
+            (TrainedModel::Network(one), TrainedModel::Network(two)) if alike && one.layout == two.layout => {
+                one.blocks.extend(two.blocks);
+            }
+            (TrainedModel::Forest(one), TrainedModel::Forest(two)) if alike => one.extend(two),
+            _ => return Err(Error::Usage(format!("{} is not the model of the other seeds", of.model))),
+        }
+        about.seeds.extend(of.seeds);
+        about.best_epochs.extend(of.best_epochs);
+        (about.thresholds, about.calibrations, about.precision_thresholds) = (None, None, None);
+        Ok(())
+    }
+
     /// Exports one seed: a network with PyTorch's names and shapes, a forest as in run directories.
     pub fn export(&self, path: &Path, r: usize) -> Result<()> {
         let about = self.about.of_seed(r);
@@ -115,10 +140,26 @@ impl Trained {
         let kind = self.config.kind()?;
         let front_end = self.config.front_end.clone();
         if front_end.is_none() && self.config.needs_weights()? {
-            let reason = "the run does not record the front end of its features; give the VGGish weights";
+            let reason = "the run does not record the front end of its features; give the VGGish weights: \
+                          `front_end.weights` FILE";
             return Err(Error::Usage(reason.into()));
         }
         Ok(FeatureConfig { kind, front_end, scale: self.config.notes.unwrap_or_default().scale })
+    }
+
+    /// Reads the features of clips, an archive or a dataset with features: their keys, the features, and a remark on
+    /// their scale. `scale`: in place of the run's.
+    ///
+    /// # Errors
+    /// `Data` for an invalid file, and for features that the model does not take.
+    pub fn load_features(
+        &self,
+        input: &Path,
+        scale: Option<FeatureScale>,
+    ) -> Result<(Vec<String>, Features, Option<String>)> {
+        let archive = if input.is_dir() { features_npz(input) } else { None };
+        self.config.clone().check_features(archive.as_deref().unwrap_or(input), Use::Input)?;
+        load_features(input, &mut scale.or(self.config.feature_scale))
     }
 
     /// Multi-label or single-label classification.

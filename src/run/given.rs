@@ -1,11 +1,13 @@
 //! Defaults of the settings, user-provided settings, and checks of individual settings.
 
 use std::ops::RangeBounds;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use toml::{Table, Value as Toml};
 
 use crate::core::error::{Error, Result};
+use crate::core::files::absolute;
 use crate::core::toml::value_error;
 use crate::nn::{FeatureKind, MODELS, Model};
 use crate::run::config::Config;
@@ -93,6 +95,31 @@ impl Given {
             return Err(Error::Usage(format!("{reason}: a run keeps its settings")));
         }
         table.try_into().map_err(|e: toml::de::Error| Error::Usage(value_error(&e)))
+    }
+
+    /// The settings of a new run of a recogniser: the protocol of the model's paper, overridden by a `file` with the
+    /// keys of run.toml, overridden by these. The default model is att; a file may name model and dataset.
+    ///
+    /// # Errors
+    /// `Usage` without a dataset, and for settings that the model does not support or that contradict each other; as
+    /// [`Config::read`].
+    pub fn new_run(
+        &self,
+        (model, dataset): (Option<&str>, Option<&Path>),
+        file: Option<&Path>,
+        seeds: Option<Vec<u64>>,
+    ) -> Result<Config> {
+        let mut config = match (file, dataset) {
+            (Some(file), _) => Config::read(file, model, dataset)?,
+            (None, Some(dataset)) => Config::of(model.unwrap_or("att"), absolute(dataset)?)?,
+            (None, None) => return Err(Error::Usage("a run needs a `dataset`".into())),
+        };
+        config = self.apply_to(&config)?;
+        config.seeds = seeds.unwrap_or(config.seeds);
+        config.dataset = absolute(&config.dataset)?;
+        config.validate()?;
+        config.check_recogniser()?;
+        Ok(config)
     }
 
     /// `config` with these settings.

@@ -6,6 +6,7 @@ pub mod config;
 pub mod front_end;
 pub mod given;
 pub mod network;
+pub mod options;
 pub mod patches;
 mod patience;
 pub mod pretraining;

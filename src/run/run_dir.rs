@@ -159,6 +159,12 @@ pub struct RunDir {
 }
 
 impl RunDir {
+    /// Where a run is written if nothing else is said: runs/MODEL-DATASET.
+    pub fn default_path(config: &Config) -> PathBuf {
+        let dataset = config.dataset.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        PathBuf::from("runs").join(format!("{}-{dataset}", config.model))
+    }
+
     /// Whether a run of these settings can be created at `path`; nothing is written yet.
     ///
     /// # Errors
@@ -320,7 +326,7 @@ impl RunDir {
     }
 
     /// Whether it was trained to the end, evaluated and reported.
-    pub(crate) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         let files = [self.report(), self.test(), self.model()];
         files.iter().all(|file| file.is_file()) && self.record().is_ok_and(|record| record.run.replaces.is_empty())
     }

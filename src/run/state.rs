@@ -90,6 +90,17 @@ impl RunDir {
         })
     }
 
+    /// Reads `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// `Checkpoint` for a damaged file.
+    pub(crate) fn metrics(&self) -> Result<Vec<EpochRow>> {
+        let path = self.path().join(METRICS);
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let row = |line: &str| serde_json::from_str(line).map_err(|e| Error::checkpoint(&path, e.to_string()));
+        text.lines().map(row).collect()
+    }
+
     /// Saves the state.
     pub fn save_state(&self, state: &State, progress: &Progress) -> Result<()> {
         let floats = |name: &str, values: &[f32]| {

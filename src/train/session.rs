@@ -34,8 +34,10 @@ pub struct Session<'a> {
     run: RunDir,
     /// The adapter it was started on.
     adapter: String,
-    /// `None` for a forest, which is trained in one call.
+    /// `None` for a forest, which is trained in one call, and for a run of [blocks](Session::of_blocks).
     trainer: Option<Trainer<'a>>,
+    /// Of a run of blocks.
+    history: Option<Vec<EpochRow>>,
 }
 
 /// A finished run.
@@ -106,7 +108,54 @@ impl<'a> Session<'a> {
         };
         let run = RunDir::create(out, force, &RunRecord { config: config.clone(), run: environment })?;
         run.write_splits(data)?;
-        Ok(Session { gpu, config: config.clone(), data, run, adapter, trainer })
+        Ok(Session { gpu, config: config.clone(), data, run, adapter, trainer, history: None })
+    }
+
+    /// A trained run of all seeds of `config`, which is to be [finished](Session::finish), of `blocks`: finished runs
+    /// of the same settings with some of the seeds each, in order. It is what one session would have trained, as a
+    /// seed does not depend on the others.
+    ///
+    /// # Errors
+    /// `Usage` for blocks of other settings or seeds, `Data` for those of other data, `Checkpoint` for damaged ones; as
+    /// [`Session::begin`] for `out`.
+    pub fn of_blocks(
+        gpu: &'a Gpu,
+        config: &Config,
+        data: &'a Dataset,
+        (out, force): (&Path, bool),
+        blocks: &[RunDir],
+    ) -> Result<Session<'a>> {
+        let (mut whole, mut history, mut started) = (None::<Trained>, vec![], None);
+        for block in blocks {
+            let RunRecord { config: of_block, run } = block.record()?;
+            same_data(block, &run, data)?;
+            let asked = Config { seeds: of_block.seeds.clone(), ..config.clone() };
+            if let Some((key, of_block, asked)) = of_block.differs(&asked)? {
+                let block = block.path().display();
+                return Err(Error::Usage(format!("{block} was trained with {key} {of_block}, not {asked}")));
+            }
+            let trained = Trained::load(block)?;
+            history.extend(block.metrics()?);
+            started.get_or_insert(run);
+            match &mut whole {
+                Some(whole) => whole.append(trained)?,
+                None => whole = Some(trained),
+            }
+        }
+        let (Some(whole), Some(started)) = (whole, started) else {
+            return Err(Error::Usage("a run needs blocks of its seeds".into()));
+        };
+        if whole.about.seeds != config.seeds {
+            let (seeds, asked) = (&whole.about.seeds, &config.seeds);
+            return Err(Error::Usage(format!("the blocks have the seeds {seeds:?}, not {asked:?}")));
+        }
+        history.sort_by_key(|row: &EpochRow| row.epoch);
+        let adapter = started.adapter.clone();
+        let run = RunDir::create(out, force, &RunRecord { config: config.clone(), run: started })?;
+        run.write_splits(data)?;
+        run.write_metrics(&history)?;
+        whole.save(&run.model())?;
+        Ok(Session { gpu, config: config.clone(), data, run, adapter, trainer: None, history: Some(history) })
     }
 
     /// Resumes a run from its saved state. `config` are its settings, in which paths may have changed.
@@ -131,7 +180,7 @@ impl<'a> Session<'a> {
                 Some(trainer)
             }
         };
-        Ok(Session { gpu, config, data, run, adapter: started.adapter, trainer })
+        Ok(Session { gpu, config, data, run, adapter: started.adapter, trainer, history: None })
     }
 
     /// The adapter that the run was started on, if it is another one: results are then not bit-identical.
@@ -172,6 +221,9 @@ impl<'a> Session<'a> {
         if let Some(trainer) = &mut self.trainer {
             return trainer.train(&self.run, &stop, progress);
         }
+        if self.history.is_some() {
+            return Ok(End::Finished);
+        }
         let of = self.config.seeds.len() * self.data.classes.len();
         let mut grown = |done| progress(Event::Grown { done, of });
         let Some(forests) = grow(&self.config, self.data, stop, &mut grown)? else { return Ok(End::Interrupted) };
@@ -206,11 +258,11 @@ impl<'a> Session<'a> {
                 self.config.model
             )));
         }
-        let Session { gpu, data, run, trainer, .. } = self;
+        let Session { gpu, data, run, trainer, history: of_blocks, .. } = self;
         // The dataset stays on the GPU; the rest of the training memory is freed for the evaluation.
         let (dataset, history) = match trainer {
             Some(trainer) => (Some(trainer.dataset().clone()), Some(trainer.history().to_vec())),
-            None => (None, None),
+            None => (None, of_blocks),
         };
         let mut trained = Trained::load(&run)?;
         let mut evaluator = Evaluator::new(gpu, &trained, data, dataset.as_ref())?;

@@ -74,7 +74,9 @@ fn lines_of_code_and_comments_are_short() {
         for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             if path.is_dir() {
                 check(&path);
-            } else if path.extension().is_none_or(|e| ["rs", "wgsl", "py", "sh", "mjs"].iter().any(|known| e == *known))
+            } else if path
+                .extension()
+                .is_none_or(|e| ["rs", "wgsl", "py", "pyi", "sh", "mjs"].iter().any(|known| e == *known))
             {
                 for (i, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
                     let width = line.chars().count();
@@ -83,7 +85,7 @@ fn lines_of_code_and_comments_are_short() {
             }
         }
     }
-    for folder in ["src", "tests", "examples", "shaders", "scripts"] {
+    for folder in ["src", "tests", "examples", "python", "shaders", "scripts"] {
         check(&Path::new(ROOT).join(folder));
     }
 }

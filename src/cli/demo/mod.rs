@@ -8,11 +8,11 @@ use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 
 use super::common::{Device, Status};
-use super::models::Models;
 use super::output::{note, print};
 use super::predict::spectrum_of;
 use wmic::Error;
 use wmic::data::Piece;
+use wmic::predict::models::Models;
 use wmic::predict::recogniser::{Options, Recognised, Recogniser};
 use wmic::predict::truth::Truth;
 use wmic::report::pages::recording::write_page;

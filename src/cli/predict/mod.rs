@@ -8,14 +8,13 @@ use std::sync::atomic::Ordering;
 
 use super::clips::{Bar, stop_on_interrupt};
 use super::common::{Device, Status, kept_tuning};
-use super::models::Models;
 use super::output::note;
 use super::settings::{Limited, WEIGHTS, check_options, help_of, help_of_run, variant};
 use super::user_config::user;
 use archive::ArchiveArgs;
 pub use results::spectrum_of;
 use results::{ResultArgs, ResultWriter};
-use wmic::data::{FeatureScale, features_npz, has_features, load_features};
+use wmic::data::{FeatureScale, has_features};
 use wmic::features::front_end::Source;
 use wmic::gpu::{Gpu, Precision};
 use wmic::metrics::thresholds::Threshold;
@@ -24,12 +23,12 @@ use wmic::output::archive::Archive;
 use wmic::output::format::Detail;
 use wmic::predict::bundled::Parts;
 use wmic::predict::mixture::Mixture;
+use wmic::predict::models::Models;
 use wmic::predict::recogniser::{Aggregate, Options, Recognised, Recogniser, Segmentation, recognise_clips};
 use wmic::predict::recognition::Recognition;
 use wmic::predict::tagger::Tagger;
 use wmic::predict::trained::Trained;
 use wmic::report::tables::table::printable;
-use wmic::run::front_end::Use;
 use wmic::run::run_dir::RunDir;
 use wmic::{Array, Error, Result};
 
@@ -159,12 +158,11 @@ impl Args {
     }
 
     fn predict(&self, gpu: &Gpu, runs: &[PathBuf], inputs: &[PathBuf]) -> anyhow::Result<Status> {
-        let Models { mut mixture, weights, notes } = Models::load(runs, self.frontend)?;
-        match (&self.frontend_weights, runs) {
-            (Some(weights), [_]) => mixture.locate_front_ends(weights, self.width, self.pca.as_ref())?,
-            (Some(_), _) => return Err(Error::Usage("`front_end.weights` needs a single run".into()).into()),
-            (None, _) => {}
+        let mut models = Models::load(runs, self.frontend)?;
+        if let Some(weights) = &self.frontend_weights {
+            models.locate_front_end(weights, self.width, self.pca.as_ref())?;
         }
+        let Models { mut mixture, weights, notes, .. } = models;
         self.threshold.or(self.precision).map_or(Ok(()), |level| mixture.set_threshold(level))?;
         mixture.set_calibrated(self.calibrate);
         let tuning = kept_tuning(gpu);
@@ -229,9 +227,7 @@ impl Args {
     }
 
     fn features(&self, input: &Path, trained: &Trained) -> Result<(Vec<String>, wmic::data::Features)> {
-        let archive = if is_archive(input) { None } else { features_npz(input) };
-        trained.config.clone().check_features(archive.as_deref().unwrap_or(input), Use::Input)?;
-        let (keys, features, remark) = load_features(input, &mut self.feature_scale.or(trained.config.feature_scale))?;
+        let (keys, features, remark) = trained.load_features(input, self.feature_scale)?;
         remark.iter().for_each(|remark| note(&printable(remark)));
         Ok((keys, features))
     }
@@ -245,20 +241,13 @@ impl Args {
         files: &[PathBuf],
         outputs: &mut Outputs,
     ) -> anyhow::Result<bool> {
-        for trained in mixture.models() {
-            if trained.config.front_end.is_none() && trained.config.needs_weights()? {
-                let reason = "the run does not record the front end of its features; give the VGGish weights: \
-                              --frontend-weights FILE";
-                return Err(Error::Usage(reason.into()).into());
-            }
-        }
         let mut recogniser = Recogniser::new(gpu, mixture, options)?;
         // Without a folder of results, nothing is left to be saved.
         let stop = self.archive.in_files().then(stop_on_interrupt);
         let is_stopped = || stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
         let bar = Bar::new(outputs.done + files.len(), "recognising");
         bar.show(outputs.done);
-        let ended = recogniser.recognise_files(files, &mut |n, recognised| {
+        let ended = recogniser.recognise_files(files, &is_stopped, &mut |n, recognised| {
             match recognised {
                 Ok(Recognised { recognition, spectrogram, .. }) => {
                     for warning in &recognition.condition.warnings {
@@ -273,13 +262,10 @@ impl Args {
                 Err(error) => return Err(error),
             }
             bar.show(outputs.done + n + 1);
-            if is_stopped() { Err(Error::Usage("interrupted".into())) } else { Ok(()) }
+            Ok(())
         });
         bar.finish();
-        match ended {
-            Err(_) if is_stopped() => Ok(false),
-            ended => Ok(ended.map(|()| true)?),
-        }
+        Ok(ended?)
     }
 }
 

@@ -1,20 +1,25 @@
-//! The models that a command recognises recordings with.
+//! The models that recordings are recognised with: the bundled one, runs, or a file of an ensemble.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use wmic::core::files::fingerprint;
-use wmic::predict::bundle::load_ensemble;
-use wmic::predict::bundled::{self, Bundled, Parts};
-use wmic::predict::ensemble::{Ensemble, Member};
-use wmic::predict::mixture::Mixture;
-use wmic::predict::trained::Trained;
-use wmic::run::run_dir::RunDir;
-use wmic::{Error, Result};
+
+use crate::core::error::{Error, Result};
+use crate::core::files::fingerprint;
+use crate::features::front_end::Source;
+use crate::nn::front_ends::vggish::Width;
+use crate::predict::bundle::load_ensemble;
+use crate::predict::bundled::{self, Bundled, Parts};
+use crate::predict::ensemble::{Ensemble, Member};
+use crate::predict::mixture::Mixture;
+use crate::predict::trained::Trained;
+use crate::run::run_dir::RunDir;
 
 /// What answers, and what tells its weights from others.
 pub struct Models {
     pub mixture: Mixture,
+    /// Runs and files; 0 for the bundled model.
+    given: usize,
     /// Fingerprints of the files.
     pub weights: Value,
     /// To be told to the user.
@@ -36,7 +41,7 @@ impl Models {
         let ensemble = match paths {
             [] => return Models::bundled(parts.unwrap_or_default()),
             _ if parts.is_some() => {
-                let reason = "--frontend chooses from the bundled model, but a run has its own: remove one of them";
+                let reason = "`input` chooses from the bundled model, but a run has its own: remove one of them";
                 return Err(Error::Usage(reason.into()));
             }
             [file] if is_file(file) => load_ensemble(file)?,
@@ -58,13 +63,24 @@ impl Models {
         };
         let each = paths.iter().map(|path| Ok(weights(path)?.into())).collect::<Result<Vec<Value>>>()?;
         let weights = if let [one] = &each[..] { one.clone() } else { each.into() };
-        Ok(Models { mixture: ensemble.into(), weights, notes: vec![] })
+        Ok(Models { mixture: ensemble.into(), given: paths.len(), weights, notes: vec![] })
     }
 
     fn bundled(parts: Parts) -> Result<Models> {
         let Bundled { mixture, weights, remark } = bundled::bundled(parts)?;
         let about = format!("model: {}, which hears {} less well than others", mixture.name, bundled::WEAK);
-        Ok(Models { mixture, weights: weights.into(), notes: remark.into_iter().chain([about]).collect() })
+        Ok(Models { mixture, given: 0, weights: weights.into(), notes: remark.into_iter().chain([about]).collect() })
+    }
+
+    /// Says where the weights of the front end of a single run are now.
+    ///
+    /// # Errors
+    /// `Usage` for the bundled model and for several runs; as [`Mixture::locate_front_ends`].
+    pub fn locate_front_end(&mut self, weights: &Source, width: Option<Width>, pca: Option<&PathBuf>) -> Result<()> {
+        match self.given {
+            1 => self.mixture.locate_front_ends(weights, width, pca),
+            _ => Err(Error::Usage("`front_end.weights` needs a single run".into())),
+        }
     }
 
     /// A run as a model of an ensemble.
