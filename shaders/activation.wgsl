@@ -56,6 +56,15 @@ fn activation_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
     y[i] = activate(x[i] * factor(i / p.len, i % p.len));
 }
 
+// Of the output of another op.
+@compute @workgroup_size(64)
+fn activation_forward_in_place(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                               @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * 64u + local_index;
+    if i >= p.len * p.replicas { return; }
+    y[i] = activate(y[i] * factor(i / p.len, i % p.len));
+}
+
 @compute @workgroup_size(64)
 fn activation_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                        @builtin(local_invocation_index) local_index: u32) {

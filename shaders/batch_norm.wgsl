@@ -6,7 +6,8 @@
 //
 // Sums are made of slices of rows, one Value (one or four columns) of a slice by an invocation. The kernel that needs
 // the whole sums reduces the slices first, every workgroup those of its columns, in a fixed order; with ALONE every
-// invocation, without a barrier.
+// invocation, without a barrier. With WHOLE, for few rows, a workgroup works on all rows of its columns, and there are
+// no slices.
 #import place
 #import grid
 #import relu
@@ -25,7 +26,7 @@ struct Params {
     f: u32,          // F in Values
     slice_rows: u32, // rows of a slice
     slices: u32,     // slices that cover all rows
-    columns: u32,    // Values of a row that a workgroup of an element-wise kernel works on: 4, 8 or 16
+    columns: u32,    // Values of a row that a workgroup of an element-wise kernel works on, a power of 2
     lane_rows: u32,  // rows that an invocation of it works on
     // From one replica to the next, in Values and in lengths. 0 for a tensor that all replicas share.
     x_stride: u32,
@@ -58,10 +59,11 @@ struct Params {
 @group(0) @binding(13) var<storage, read_write> moments: array<Value>;
 @group(0) @binding(14) var<storage, read_write> partial: array<Value>;       // (R, slices, 2, F): sum g, sum g xhat
 
+#ifdef WHOLE
+const WORKGROUP_SIZE = 256u;
+#else
 const WORKGROUP_SIZE = 64u;
-
-// End of the slice that starts at row `first`.
-fn slice_end(first: u32) -> u32 { return min(first + p.slice_rows, p.rows); }
+#endif
 
 // The end of the valid rows of the clip that `row` belongs to, and of the clip itself.
 fn clip_ends(replica: u32, row: u32) -> vec2<u32> {
@@ -115,27 +117,28 @@ fn join(a: Moments, b: Moments) -> Moments {
     return Moments(n, a.mean + delta * fraction, a.square + b.square + delta * delta * (a.n * fraction));
 }
 
-// Mean and squared deviations of each slice in one pass, shifted by the slice's first valid row so that nothing
-// cancels.
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn batch_norm_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                             @builtin(local_invocation_index) local_index: u32) {
-    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
-    if i >= p.slices * p.f { return; }
-    let c = i % p.f;
-    let slice = i / p.f;
-    var row = slice * p.slice_rows;
-    let end = slice_end(row);
+// The first valid row from `first` to `end`, or 0 if there is none.
+fn pivot_of(replica: u32, column: u32, first: u32, end: u32) -> Value {
+    var row = first;
+    while row < end {
+        let ends = clip_ends(replica, row);
+        if row < ends.x { return x[replica * p.x_stride + row * p.f + column]; }
+        row = ends.y;
+    }
+    return Value(0.0);
+}
+
+// Of the valid rows from `first` to `end` in one pass, less a pivot so that nothing cancels.
+fn moments_of_rows(replica: u32, column: u32, first: u32, end: u32, pivot: Value) -> Moments {
+    var row = first;
     var n = 0.0;
-    var pivot = Value(0.0);
     var sum = Value(0.0);
     var square = Value(0.0);
     while row < end {
-        let ends = clip_ends(id.z, row);
+        let ends = clip_ends(replica, row);
         let stop = min(ends.x, end);
-        if n == 0.0 && row < stop { pivot = x[id.z * p.x_stride + row * p.f + c]; }
         for (; row < stop; row++) {
-            let d = x[id.z * p.x_stride + row * p.f + c] - pivot;
+            let d = x[replica * p.x_stride + row * p.f + column] - pivot;
             sum += d;
             square += d * d;
             n += 1.0;
@@ -143,12 +146,40 @@ fn batch_norm_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
         row = ends.y;
     }
     let shift = sum / max(n, 1.0);
-    let at = slice_moments_of(id.z, slice);
-    moments[at + c] = pivot + shift;
     let deviation = square - sum * shift;
-    moments[at + p.f + c] = keep_nan(deviation, max(deviation, Value(0.0)));
-    if c == 0u { moments[at + 2u * p.f] = Value(n); }
+    return Moments(n, shift, keep_nan(deviation, max(deviation, Value(0.0))));
 }
+
+#ifndef WHOLE
+// End of the slice that starts at row `first`.
+fn slice_end(first: u32) -> u32 { return min(first + p.slice_rows, p.rows); }
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn batch_norm_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                             @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
+    if i >= p.slices * p.f { return; }
+    let c = i % p.f;
+    let slice = i / p.f;
+    let first = slice * p.slice_rows;
+    let pivot = pivot_of(id.z, c, first, slice_end(first));
+    let m = moments_of_rows(id.z, c, first, slice_end(first), pivot);
+    let at = slice_moments_of(id.z, slice);
+    moments[at + c] = pivot + m.mean;
+    moments[at + p.f + c] = m.square;
+    if c == 0u { moments[at + 2u * p.f] = Value(m.n); }
+}
+
+// Of every `step`-th slice from `first` on.
+fn joined(replica: u32, column: u32, first: u32, step: u32) -> Moments {
+    var m = Moments(0.0, Value(0.0), Value(0.0));
+    for (var s = first; s < p.slices; s += step) {
+        let at = slice_moments_of(replica, s);
+        m = join(m, Moments(first_of(moments[at + 2u * p.f]), moments[at + column], moments[at + p.f + column]));
+    }
+    return m;
+}
+#endif
 
 // Writes y for the rows of an invocation.
 fn normalise(replica: u32, part: Part, mean: Value, scale: Value, shift: Value, now: vec4<u32>) {
@@ -166,18 +197,16 @@ fn normalise(replica: u32, part: Part, mean: Value, scale: Value, shift: Value, 
     }
 }
 
-// Of every `step`-th slice from `first` on.
-fn joined(replica: u32, column: u32, first: u32, step: u32) -> Moments {
-    var m = Moments(0.0, Value(0.0), Value(0.0));
-    for (var s = first; s < p.slices; s += step) {
-        let at = slice_moments_of(replica, s);
-        m = join(m, Moments(first_of(moments[at + 2u * p.f]), moments[at + column], moments[at + p.f + column]));
-    }
-    return m;
-}
-
 #ifndef ALONE
-var<workgroup> lane_moments: array<Moments, WORKGROUP_SIZE>;
+var<workgroup> lane_moments: array<Moments, WORKGROUP_SIZE>; // (lanes, columns)
+
+#ifdef WHOLE
+fn moments_of_lane(replica: u32, part: Part) -> Moments {
+    return moments_of_rows(replica, part.column, part.row, part.end, pivot_of(replica, part.column, 0u, p.rows));
+}
+#else
+fn moments_of_lane(replica: u32, part: Part) -> Moments { return joined(replica, part.column, part.lane, part.lanes); }
+#endif
 #endif
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -189,13 +218,19 @@ fn batch_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
     if c >= p.f { return; }
     let m = joined(id.z, c, 0u, 1u);
 #else
-    if c < p.f { lane_moments[local_index] = joined(id.z, c, part.lane, part.lanes); }
+    if c < p.f { lane_moments[local_index] = moments_of_lane(id.z, part); }
+    for (var step = WORKGROUP_SIZE / 2u; step >= p.columns; step /= 2u) {
+        workgroupBarrier();
+        if local_index < step {
+            lane_moments[local_index] = join(lane_moments[local_index], lane_moments[local_index + step]);
+        }
+    }
     workgroupBarrier();
     if c >= p.f { return; }
     var m = lane_moments[local_index % p.columns];
-    for (var lane = 1u; lane < min(part.lanes, p.slices); lane++) {
-        m = join(m, lane_moments[lane * p.columns + local_index % p.columns]);
-    }
+#ifdef WHOLE
+    m.mean += pivot_of(id.z, c, 0u, p.rows);
+#endif
 #endif
     let inverse_n = 1.0 / max(m.n, 1.0);
     let rstd = 1.0 / sqrt(m.square * inverse_n + p.eps);
@@ -216,6 +251,7 @@ fn batch_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
     normalise(id.z, part, m.mean, scale, beta[at_place(p.beta, id.z, c)], clock[id.z]);
 }
 
+#ifndef WHOLE
 // As above with the running statistics.
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn batch_norm_forward_eval(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -227,38 +263,11 @@ fn batch_norm_forward_eval(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
     let scale = gamma[at_place(p.gamma, id.z, c)] * rstd;
     normalise(id.z, part, running[at_place(p.mean, id.z, c)], scale, beta[at_place(p.beta, id.z, c)], vec4(0u));
 }
+#endif
 
 fn gradient(at: u32) -> Value {
     if p.relu == 0u { return grad_y[at]; }
     return before_relu(grad_y[at], y[at], 0.0, p.scale, true);
-}
-
-// Sum of g and of g xhat of each slice.
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn batch_norm_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                              @builtin(local_invocation_index) local_index: u32) {
-    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
-    if i >= p.slices * p.f { return; }
-    let c = i % p.f;
-    let slice = i / p.f;
-    let mean = moments[moments_of(id.z) + c];
-    var row = slice * p.slice_rows;
-    let end = slice_end(row);
-    var sum = Value(0.0);
-    var sum_x = Value(0.0);
-    while row < end {
-        let ends = clip_ends(id.z, row);
-        for (; row < min(ends.x, end); row++) {
-            let at = row * p.f + c;
-            let g = gradient(id.z * p.rows * p.f + at);
-            sum += g;
-            sum_x += g * (x[id.z * p.x_stride + at] - mean);
-        }
-        row = ends.y;
-    }
-    let at = (id.z * p.slices + slice) * 2u * p.f + c;
-    partial[at] = sum;
-    partial[at + p.f] = sum_x * moments[moments_of(id.z) + p.f + c];
 }
 
 // Sums over rows.
@@ -267,18 +276,62 @@ struct Sums {
     g_xhat: Value,
 }
 
+fn add_sums(a: Sums, b: Sums) -> Sums { return Sums(a.g + b.g, a.g_xhat + b.g_xhat); }
+
+// Over the valid rows from `first` to `end`.
+fn sums_of_rows(replica: u32, column: u32, first: u32, end: u32) -> Sums {
+    let mean = moments[moments_of(replica) + column];
+    var row = first;
+    var sum = Value(0.0);
+    var sum_x = Value(0.0);
+    while row < end {
+        let ends = clip_ends(replica, row);
+        for (; row < min(ends.x, end); row++) {
+            let at = row * p.f + column;
+            let g = gradient(replica * p.rows * p.f + at);
+            sum += g;
+            sum_x += g * (x[replica * p.x_stride + at] - mean);
+        }
+        row = ends.y;
+    }
+    return Sums(sum, sum_x * moments[moments_of(replica) + p.f + column]);
+}
+
+#ifndef WHOLE
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn batch_norm_backward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                              @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
+    if i >= p.slices * p.f { return; }
+    let c = i % p.f;
+    let slice = i / p.f;
+    let first = slice * p.slice_rows;
+    let sums = sums_of_rows(id.z, c, first, slice_end(first));
+    let at = (id.z * p.slices + slice) * 2u * p.f + c;
+    partial[at] = sums.g;
+    partial[at + p.f] = sums.g_xhat;
+}
+
 fn summed(replica: u32, column: u32, first: u32, step: u32) -> Sums {
     var sums = Sums(Value(0.0), Value(0.0));
     for (var s = first; s < p.slices; s += step) {
         let at = (replica * p.slices + s) * 2u * p.f + column;
-        sums.g += partial[at];
-        sums.g_xhat += partial[at + p.f];
+        sums = add_sums(sums, Sums(partial[at], partial[at + p.f]));
     }
     return sums;
 }
+#endif
 
 #ifndef ALONE
-var<workgroup> lane_sums: array<Sums, WORKGROUP_SIZE>;
+var<workgroup> lane_sums: array<Sums, WORKGROUP_SIZE>; // (lanes, columns)
+
+#ifdef WHOLE
+fn sums_of_lane(replica: u32, part: Part) -> Sums {
+    return sums_of_rows(replica, part.column, part.row, part.end);
+}
+#else
+fn sums_of_lane(replica: u32, part: Part) -> Sums { return summed(replica, part.column, part.lane, part.lanes); }
+#endif
 #endif
 
 fn add_gradient(place: Place, replica: u32, column: u32, sum: Value) {
@@ -296,15 +349,16 @@ fn batch_norm_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
     if c >= p.f { return; }
     let sums = summed(id.z, c, 0u, 1u);
 #else
-    if c < p.f { lane_sums[local_index] = summed(id.z, c, part.lane, part.lanes); }
+    if c < p.f { lane_sums[local_index] = sums_of_lane(id.z, part); }
+    for (var step = WORKGROUP_SIZE / 2u; step >= p.columns; step /= 2u) {
+        workgroupBarrier();
+        if local_index < step {
+            lane_sums[local_index] = add_sums(lane_sums[local_index], lane_sums[local_index + step]);
+        }
+    }
     workgroupBarrier();
     if c >= p.f { return; }
-    var sums = lane_sums[local_index % p.columns];
-    for (var lane = 1u; lane < min(part.lanes, p.slices); lane++) {
-        let other = lane_sums[lane * p.columns + local_index % p.columns];
-        sums.g += other.g;
-        sums.g_xhat += other.g_xhat;
-    }
+    let sums = lane_sums[local_index % p.columns];
 #endif
     if part.row == 0u {
         if p.beta.wanted == 1u { add_gradient(p.beta, id.z, c, sums.g); }

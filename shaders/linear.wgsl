@@ -1,6 +1,6 @@
 // Fully connected layer, y = f(x w^T + b), on any GPU.
 //
-//   forward          y  (M, N) = f(x (M, K) w (N, K)^T + b), f nothing, or ReLU and dropout
+//   forward          y  (M, N) = f(x (M, K) w (N, K)^T + b), f nothing, or ReLU and dropout, or sigmoid
 //   backward input   grad_x (M, K) = g (M, N) w (N, K), g = grad_y f'
 //   backward weight  grad_w (N, K) = g (M, N)^T x (M, K), and grad_b (N) = sum over M of g
 //
@@ -12,7 +12,6 @@ enable f16;
 #import grid
 #import tile_product
 #import linear
-#import relu
 #import dropout
 
 @group(0) @binding(1) var<storage, read> x: array<Value>;             // (R, M, S, K)
@@ -85,8 +84,8 @@ fn store_grad_w(at: u32, left: u32, v: vec4<f32>, accumulate: u32) {
 
 fn gradient(at: u32) -> Value {
     let g = grad_y[at];
-    if p.relu == 0u { return g; }
-    return before_relu(g, saved_y[at], p.slope, p.scale, p.threshold > 0u);
+    if p.curve == 0u { return g; }
+    return before_curve(g, saved_y[at]);
 }
 
 // Whether dropout follows: its code is longer than all the rest.
@@ -101,7 +100,8 @@ fn clock_of(replica: u32) -> vec4<u32> {
 fn finish_y(replica: u32, at: u32, sum: Value) {
     var v = sum;
     if p.accumulate == 1u { v += y[at]; }
-    if p.relu == 1u { v = relu(v, p.slope); }
+    if p.curve == 1u { v = relu(v, p.slope); }
+    if p.curve == 2u { v = 1.0 / (1.0 + exp(-v)); }
     if DROPS {
         let i = at - replica * p.m * p.segments * p.columns / WIDTH;
         v *= dropout_factor(i, p.stream, clock_of(replica), p.threshold, p.scale);
@@ -218,9 +218,6 @@ fn input_tile(product: u32, tile: u32, local_index: u32) {
         }
     }
 }
-
-// The rows of grad_y and x that belong to a slice of M.
-fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }
 
 // A tile of grad_w, or of a slice of it: several are summed later. Those of the first columns also
 // sum grad_b.

@@ -2,16 +2,12 @@
 // (R, slices, N). N counts Values.
 #import grid
 #import linear
-#import relu
 
 @group(0) @binding(5) var<storage, read> grad_y: array<Value>;       // (R, M, N)
 @group(0) @binding(7) var<storage, read_write> grad_w: array<Value>; // (R, slices, N)
 @group(0) @binding(8) var<storage, read> saved_y: array<Value>;      // (R, M, N)
 
 const WORKGROUP_SIZE = 64u;
-
-// The first row of a slice.
-fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -24,7 +20,7 @@ fn linear_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
     for (var m = slice_start(slice); m < slice_start(slice + 1u); m++) {
         let at = (replica * p.m + m) * p.n + c;
         let g = grad_y[at];
-        if p.relu == 0u { sum += g; } else { sum += before_relu(g, saved_y[at], p.slope, p.scale, p.threshold > 0u); }
+        if p.curve == 0u { sum += g; } else { sum += before_curve(g, saved_y[at]); }
     }
     grad_w[id.z * p.n + c] = sum;
 }

@@ -1,4 +1,6 @@
-// The parameters of every kernel of the fully connected layer.
+// The parameters of every kernel of the fully connected layer, what follows its product, and its slices.
+#import relu
+
 struct Params {
     m: u32,          // rows of a segment
     n: u32,          // outputs
@@ -10,7 +12,7 @@ struct Params {
     grad_stride: u32, //   and from their gradients,
     b_stride: u32,   //   and from its biases, or their gradients
     has_bias: u32,
-    relu: u32,       // 1: ReLU, then dropout
+    curve: u32,      // after the product: 0 nothing, 1 ReLU and dropout, 2 sigmoid
     slope: f32,      // of ReLU for negative values
     threshold: u32,  // of dropout; 0: none
     scale: f32,      // 1 / (1 - p)
@@ -24,3 +26,12 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
+
+// The gradient before the curve of g after it, from its output y.
+fn before_curve(g: Value, y: Value) -> Value {
+    if p.curve == 2u { return g * y * (1.0 - y); }
+    return before_relu(g, y, p.slope, p.scale, p.threshold > 0u);
+}
+
+// The first row of a slice of M.
+fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }

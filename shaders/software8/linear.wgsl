@@ -8,7 +8,6 @@ enable subgroups;
 #import software8/product
 #import texel
 #import linear
-#import relu
 #ifdef VEC4
 const WIDTH = 4u; // elements of a Value, in which views are indexed
 #else
@@ -50,7 +49,7 @@ fn at_most(i: vec4<u32>, last: u32) -> vec4<u32> { return i; }
 fn store_y(i: u32, sum: Value) {
     var v = sum;
     if p.accumulate == 1u { v += y[i]; }
-    if p.relu == 1u { v = relu(v, p.slope); }
+    if p.curve == 1u { v = relu(v, p.slope); }
     y[i] = v;
 }
 

@@ -24,13 +24,19 @@ pub(super) struct Builder<'g> {
     guard: usize,
     arena_slot: HashMap<&'static str, Slot>,
     kept: Vec<Storage>,
+    /// How often ops read a storage, also as the memory of a detached tensor.
+    reads: HashMap<Storage, usize>,
 }
 
 impl<'g> Builder<'g> {
     /// `kept`: what the caller will read.
     pub fn new(graph: &'g Graph, replicas: usize, kept: Vec<Storage>, guard: usize) -> Builder<'g> {
         let (storage_view, gradients, arena_slot) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Builder { graph, replicas, slots: vec![], storage_view, gradients, guard, arena_slot, kept }
+        let mut reads = HashMap::new();
+        for x in graph.nodes.iter().flat_map(|node| &node.x) {
+            *reads.entry(graph.memory_of(*x)).or_default() += 1;
+        }
+        Builder { graph, replicas, slots: vec![], storage_view, gradients, guard, arena_slot, kept, reads }
     }
 
     fn slot(&mut self, label: impl Into<String>, len: usize, lifetime: Lifetime) -> Slot {
@@ -155,10 +161,22 @@ impl<'g> Builder<'g> {
         matches!(self.graph.storages[self.graph.tensors[t.0].1.0].kind, StorageKind::Param(_))
     }
 
-    /// Also as the memory of a detached tensor.
     fn is_read(&self, storage: Storage) -> bool {
-        let read = |x: &Tensor| self.graph.memory_of(*x) == storage;
-        self.kept.contains(&storage) || self.graph.nodes.iter().any(|n| n.x.iter().any(read))
+        self.kept.contains(&storage) || self.reads.contains_key(&storage)
+    }
+
+    /// Makes the gradient of `y` that of `x`, whose elements are the same and which no other op reads: nothing else
+    /// will be added to it.
+    fn pass_gradient(&mut self, y: Tensor, x: Tensor, contributed: &mut Vec<Storage>) -> bool {
+        let storage = self.graph.tensors[x.0].1;
+        let info = &self.graph.storages[storage.0];
+        let own = info.wants_gradient && matches!(info.kind, StorageKind::Computed) && self.reads[&storage] == 1;
+        let view = self.gradient(y).filter(|_| own && !self.gradients.contains_key(&storage));
+        if let Some(view) = view {
+            self.gradients.insert(storage, view);
+            contributed.push(storage);
+        }
+        view.is_some()
     }
 
     fn is_input(&self, storage: Storage) -> bool {
@@ -204,7 +222,12 @@ impl<'g> Builder<'g> {
             if io.dy.iter().all(Option::is_none) {
                 continue;
             }
-            io.dx = node.x.iter().map(|&t| self.sink(t, &mut contributed)).collect();
+            let passes = node.op.passes_gradient();
+            let sink = |&t: &Tensor| match passes && self.pass_gradient(node.y[0], t, &mut contributed) {
+                true => None,
+                false => self.sink(t, &mut contributed),
+            };
+            io.dx = node.x.iter().map(sink).collect();
             // What is added to a parameter's gradient must come after what is there.
             let adds = node
                 .x
@@ -212,7 +235,7 @@ impl<'g> Builder<'g> {
                 .zip(&io.dx)
                 .any(|(&x, dx)| self.is_param(x) && dx.as_ref().is_some_and(|dx| dx.accumulate));
             if adds {
-                slice_sums::record_waiting(r, true);
+                slice_sums::record_waiting(r);
             }
             if io.dx.iter().any(Option::is_some) {
                 // Backward has its own working memory: that of forward may be reused already.
@@ -221,11 +244,13 @@ impl<'g> Builder<'g> {
                 node.op.backward(&io, r)?;
                 // Gradients of computed tensors are read by the ops that computed them.
                 let arena = self.arena_slot.get(GRADS);
-                let computed = r.slice_sums.iter().any(|sum| Some(&sum.into.slot) != arena);
-                slice_sums::record_waiting(r, computed);
+                match r.slice_sums.iter().any(|sum| Some(&sum.into.slot) != arena) {
+                    true => slice_sums::record_waiting(r),
+                    false => slice_sums::record_if_many(r),
+                }
             }
         }
-        slice_sums::record_waiting(r, true);
+        slice_sums::record_waiting(r);
         let unreached = self.graph.storages.iter().enumerate().find_map(|(i, s)| match s.kind {
             StorageKind::Param(p) if s.wants_gradient && !contributed.contains(&Storage(i)) => Some(p),
             _ => None,

@@ -145,6 +145,12 @@ pub trait Op: Debug {
         Err(Error::NoGradient { op: self.name() })
     }
 
+    /// Whether the gradient of output 0 is that of each input, so that one memory can serve for both; then the input
+    /// has no [`Io::dx`].
+    fn passes_gradient(&self) -> bool {
+        false
+    }
+
     /// One replica in f64, in plain loops. Gradients are checked against central differences of this.
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>>;
 

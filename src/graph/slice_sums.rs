@@ -38,16 +38,21 @@ impl SliceSum {
     }
 }
 
-/// Records the sums that wait, if there are too many, or `all`.
-pub(super) fn record_waiting(r: &mut Recorder, all: bool) {
+/// Records the sums that wait, if they are many.
+pub(super) fn record_if_many(r: &mut Recorder) {
     let waiting: usize = r.slice_sums.iter().map(|sum| sum.slices_view.len * 4).sum();
-    if all || waiting > WAITING {
-        let sums = std::mem::take(&mut r.slice_sums);
-        record(r, sums);
+    if waiting > WAITING {
+        record_waiting(r);
     }
 }
 
-/// Records sums at once, for an op that needs their results, or the memory of the slices.
+/// Records the sums that wait, for what needs their results, or the memory of the slices.
+pub fn record_waiting(r: &mut Recorder) {
+    let sums = std::mem::take(&mut r.slice_sums);
+    record(r, sums);
+}
+
+/// Records sums at once.
 pub fn record(r: &mut Recorder, mut sums: Vec<SliceSum>) {
     while !sums.is_empty() {
         // As many like the first as fit into a dispatch.

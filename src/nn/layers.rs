@@ -3,15 +3,16 @@
 use crate::core::error::Result;
 use crate::core::shape::Shape;
 use crate::graph::{Graph, Init, Spec, Tensor};
-use crate::ops::activation::Dropout;
+use crate::ops::activation::{Activation, Dropout};
 use crate::ops::batch_norm::{self, BatchNorm, Norm};
 use crate::ops::clip_dropout::clip_dropout_factors;
+use crate::ops::conv2d;
 use crate::ops::group_norm::{self, GroupNorm};
 use crate::ops::join_columns::join_columns;
+use crate::ops::linear::{self, Linear};
 use crate::ops::recurrent::{self, Direction, Sequence};
 use crate::ops::recurrent_cell::{Cell, State, recurrent_cell};
 use crate::ops::relative_attention::{RelativeAttention, relative_attention};
-use crate::ops::{conv2d, linear};
 
 /// Weight initialisation of a linear layer; biases are zero unless noted.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +55,13 @@ pub fn linear(g: &mut Graph, name: &str, x: Tensor, width: usize, init: WeightIn
 /// A linear layer with bias and ReLU.
 pub fn linear_relu(g: &mut Graph, name: &str, x: Tensor, width: usize, init: WeightInit) -> Result<Tensor> {
     let (w, b) = linear_parameters(g, name, x, width, init, true);
-    linear::linear_with(g, x, w, b, linear::Linear::RELU)
+    linear::linear_with(g, x, w, b, Linear::RELU)
+}
+
+/// A linear layer with bias and sigmoid.
+pub fn linear_sigmoid(g: &mut Graph, name: &str, x: Tensor, width: usize, init: WeightInit) -> Result<Tensor> {
+    let (w, b) = linear_parameters(g, name, x, width, init, true);
+    linear::linear_with(g, x, w, b, Linear { activation: Activation::Sigmoid, ..Linear::PLAIN })
 }
 
 /// A linear layer with bias, leaky ReLU of `negative_slope` and dropout.
@@ -171,7 +178,7 @@ impl Dense {
 
     /// Adds y = max(0, x w^T + b).
     pub fn apply_relu(&self, g: &mut Graph, x: Tensor) -> Result<Tensor> {
-        linear::linear_with(g, x, self.w, Some(self.b), linear::Linear::RELU)
+        linear::linear_with(g, x, self.w, Some(self.b), Linear::RELU)
     }
 }
 

@@ -9,12 +9,13 @@ use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
-use crate::gpu::{Grid, Launch, Recorder, Shader, params, shader};
+use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
 use crate::graph::onnx::operators::{Attribute, Operators, Value};
-use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
+use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("activation.wgsl");
-static VEC4: Shader = SHADER.with(&["VEC4"]);
+const SHADER: Shader = shader!("activation.wgsl");
+/// By whether lengths are multiples of 4.
+pub(super) static SHADERS: [Shader; 2] = [SHADER, SHADER.with(&["VEC4"])];
 
 params! {
     struct Params {
@@ -35,6 +36,21 @@ pub enum Activation {
     },
     Sigmoid,
     Tanh,
+}
+
+impl Activation {
+    /// Its operator on `x`.
+    pub(super) fn onnx(self, x: &str, to: &mut Operators) -> String {
+        match self {
+            Activation::Identity => to.apply("Identity", &[x], &[]),
+            Activation::Relu => to.apply("Relu", &[x], &[]),
+            Activation::LeakyRelu { slope } => {
+                to.apply("LeakyRelu", &[x], &[("alpha", Attribute::Float(slope as f32))])
+            }
+            Activation::Sigmoid => to.apply("Sigmoid", &[x], &[]),
+            Activation::Tanh => to.apply("Tanh", &[x], &[]),
+        }
+    }
 }
 
 /// Dropout probability, and what its random numbers depend on.
@@ -84,8 +100,9 @@ struct Activate {
 }
 
 impl Activate {
-    fn params(&self, io: &Io) -> (&'static Shader, Params) {
-        let (shader, width) = variants::by_row(io.x(0).shape.len(), &SHADER, &VEC4);
+    /// For `len` elements of each replica.
+    fn params(&self, len: usize, replicas: usize) -> (&'static Shader, Params) {
+        let (shader, width) = variants::by_row(len, &SHADERS[0], &SHADERS[1]);
         let (threshold, scale) = dropout_threshold(self.p);
         let (slope, curve) = match self.f {
             Activation::Identity => (1.0, 0),
@@ -95,8 +112,8 @@ impl Activate {
             Activation::Tanh => (0.0, 2),
         };
         let p = Params {
-            len: (io.x(0).shape.len() / width) as u32,
-            replicas: io.replicas as u32,
+            len: (len / width) as u32,
+            replicas: replicas as u32,
             slope,
             curve,
             threshold,
@@ -108,9 +125,31 @@ impl Activate {
     }
 
     /// The kernel reads the clock even without dropout; then any read-only buffer is bound in its place.
-    fn clock(io: &Io) -> crate::gpu::View {
+    fn clock(io: &Io) -> View {
         io.x(io.inputs() - 1).view
     }
+}
+
+/// Records y = f(dropout(y)) at the end of another op, with dropout of a probability in a random stream. `clock`: any
+/// buffer that is only read if there is none.
+pub(super) fn activate_in_place(
+    r: &mut Recorder,
+    f: Activation,
+    dropout: Option<(f64, u32)>,
+    clock: View,
+    y: &Bound,
+    replicas: usize,
+) {
+    let (p, stream) = dropout.unwrap_or((0.0, 0));
+    let (shader, p) = Activate { f, p, stream }.params(y.shape.len(), replicas);
+    r.dispatch(shader, "activation_forward_in_place", &[("clock", clock), ("y", y.view)], p, items(&p));
+}
+
+/// Records the gradient `g` before f of `dy` after it, of `len` elements of all replicas with output `y`.
+pub(super) fn activation_gradient(r: &mut Recorder, f: Activation, [y, dy, g]: [View; 3], len: usize) {
+    let (shader, p) = Activate { f, p: 0.0, stream: 0 }.params(len, 1);
+    let bindings = [("clock", y), ("grad_y", dy), ("saved_y", y), ("grad_x", g)];
+    r.dispatch(shader, "activation_backward", &bindings, p, items(&p));
 }
 
 /// An invocation per Value of all replicas.
@@ -131,7 +170,7 @@ impl Op for Activate {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let (shader, p) = self.params(io);
+        let (shader, p) = self.params(io.x(0).shape.len(), io.replicas);
         let bindings = [("clock", Activate::clock(io)), ("x", io.x(0).view), ("y", io.y(0).view)];
         r.dispatch(shader, "activation_forward", &bindings, p, items(&p));
         Ok(())
@@ -139,7 +178,7 @@ impl Op for Activate {
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let (Some(dy), Some(dx)) = (io.dy(0), io.dx(0)) else { return Ok(()) };
-        let (shader, p) = self.params(io);
+        let (shader, p) = self.params(io.x(0).shape.len(), io.replicas);
         let p = Params { accumulate: dx.accumulate.into(), ..p };
         let bindings = [("clock", Activate::clock(io)), ("grad_y", dy), ("saved_y", io.y(0).view), ("grad_x", dx.view)];
         r.dispatch(shader, "activation_backward", &bindings, p, items(&p));
@@ -163,16 +202,7 @@ impl Op for Activate {
 
     fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
         let x = to.of(&x[0]);
-        let y = match self.f {
-            Activation::Identity => to.apply("Identity", &[&x], &[]),
-            Activation::Relu => to.apply("Relu", &[&x], &[]),
-            Activation::LeakyRelu { slope } => {
-                to.apply("LeakyRelu", &[&x], &[("alpha", Attribute::Float(slope as f32))])
-            }
-            Activation::Sigmoid => to.apply("Sigmoid", &[&x], &[]),
-            Activation::Tanh => to.apply("Tanh", &[&x], &[]),
-        };
-        Ok(vec![y])
+        Ok(vec![self.f.onnx(&x, to)])
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {
@@ -215,6 +245,6 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "activation",
     about: "ReLU, leaky ReLU, sigmoid, tanh, each with dropout fused in",
-    shaders: &[&SHADER, &VEC4],
+    shaders: &[&SHADERS[0], &SHADERS[1]],
     cases,
 };

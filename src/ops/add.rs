@@ -55,6 +55,10 @@ impl Op for Add {
         Ok(())
     }
 
+    fn passes_gradient(&self) -> bool {
+        true
+    }
+
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
         vec![Array::from_fn(x[0].shape().clone(), |i| x[0][i] + x[1][i])]
     }

@@ -1,4 +1,7 @@
-//! Concatenation along the innermost axis: y (..., F1 + F2 + ...) from (..., F1), (..., F2) and so on.
+//! Concatenation along the innermost axis: y (..., F1 + F2 + ...) from (..., F1), (..., F2) and so on. A dispatch
+//! copies two tensors.
+
+use std::ops::Range;
 
 use super::Entry;
 use crate::check::{Case, Input};
@@ -6,12 +9,12 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Launch, Recorder, Shader, params, shader};
 use crate::graph::onnx::operators::{Attribute, Operators, Value};
-use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 
 static SHADER: Shader = shader!("join_columns.wgsl");
 
 params! {
-    struct Params { rows: u32, width: u32, columns: u32, first: u32, accumulate: u32 }
+    struct Params { rows: u32, columns: u32, first: u32, width: u32, next: u32, accumulate: u32 }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -25,20 +28,27 @@ pub fn join_columns(g: &mut Graph, x: &[Tensor]) -> Result<Tensor> {
     Ok(g.push(JoinColumns, x)?[0])
 }
 
-/// Width of input `i`, and its first column in the result.
-fn place(io: &Io, i: usize) -> Params {
+/// Of the inputs `which`, one or two that are neighbours.
+fn params(io: &Io, which: Range<usize>) -> Params {
     let width = |i: usize| io.x(i).shape.last();
     Params {
         rows: (io.replicas * io.x(0).shape.rows()) as u32,
-        width: width(i) as u32,
         columns: (0..io.inputs()).map(width).sum::<usize>() as u32,
-        first: (0..i).map(width).sum::<usize>() as u32,
+        first: (0..which.start).map(width).sum::<usize>() as u32,
+        width: width(which.start) as u32,
+        next: if which.len() == 2 { width(which.start + 1) as u32 } else { 0 },
         accumulate: 0,
     }
 }
 
 fn grid(p: &Params) -> Launch {
-    Grid::items(p.rows as usize * p.width as usize, 64, 1).no_loops()
+    Grid::items(p.rows as usize * (p.width + p.next) as usize, 64, 1).no_loops()
+}
+
+/// The inputs two by two.
+fn pairs(io: &Io) -> impl Iterator<Item = Range<usize>> + use<> {
+    let n = io.inputs();
+    (0..n).step_by(2).map(move |i| i..n.min(i + 2))
 }
 
 impl Op for JoinColumns {
@@ -53,22 +63,38 @@ impl Op for JoinColumns {
             return Err(Error::shape("join_columns", "(..., F1), (..., F2) and so on", got.join(", ")));
         }
         let columns = x.iter().map(|s| s.shape.last()).sum();
-        Ok(Outputs::one(Spec::f32(x[0].shape.with_last(columns))))
+        Ok(Outputs {
+            y: vec![Spec::f32(x[0].shape.with_last(columns))],
+            scratch: vec![Spec::f32([4])],
+            ..Default::default()
+        })
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        for i in 0..io.inputs() {
-            let p = place(io, i);
-            r.dispatch(&SHADER, "join_columns_forward", &[("x", io.x(i).view), ("y", io.y(0).view)], p, grid(&p));
+        for pair in pairs(io) {
+            let (x, next) = (io.x(pair.start).view, io.x(pair.end - 1).view);
+            let p = params(io, pair);
+            let bindings = [("x", x), ("x_next", next), ("y", io.y(0).view)];
+            r.dispatch(&SHADER, "join_columns_forward", &bindings, p, grid(&p));
         }
         Ok(())
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let dy = io.dy(0).expect("backward runs only with a gradient");
-        for (i, dx) in (0..io.inputs()).filter_map(|i| Some((i, io.dx(i)?))) {
-            let p = Params { accumulate: dx.accumulate.into(), ..place(io, i) };
-            r.dispatch(&SHADER, "join_columns_backward_input", &[("grad_y", dy), ("grad_x", dx.view)], p, grid(&p));
+        let mut record = |which: Range<usize>, dx: &Sink, next: Option<&Sink>| {
+            let bits = [dx.accumulate, next.is_some_and(|next| next.accumulate)];
+            let p = Params { accumulate: u32::from(bits[0]) | u32::from(bits[1]) << 1, ..params(io, which) };
+            // Where there is no other one, anything that may be written.
+            let next = next.map_or(io.scratch(0).view, |next| next.view);
+            let bindings = [("grad_y", dy), ("grad_x", dx.view), ("grad_x_next", next)];
+            r.dispatch(&SHADER, "join_columns_backward_input", &bindings, p, grid(&p));
+        };
+        for pair in pairs(io) {
+            match (io.dx(pair.start), io.dx(pair.end - 1)) {
+                (Some(dx), Some(next)) if dx.view.slot != next.view.slot => record(pair, dx, Some(next)),
+                _ => pair.filter_map(|i| Some((i, io.dx(i)?))).for_each(|(i, dx)| record(i..i + 1, dx, None)),
+            }
         }
         Ok(())
     }
@@ -97,6 +123,7 @@ fn cases() -> Vec<Case> {
         case("one", &[&[1, 1]]),
         case("two", &[&[3, 2], &[3, 5]]),
         case("three, ragged", &[&[2, 3, 7], &[2, 3, 1], &[2, 3, 67]]),
+        Case::new("one gradient", JoinColumns, vec![Input::data([5, 3]), Input::gradient([5, 4])]),
         case("both directions of rnn", &[&[128, 64], &[128, 64]]).bench(),
     ]
 }

@@ -145,10 +145,27 @@ pub(super) fn by_row_texels(target: Target, n: usize, shaders: &'static [Shader;
     by_row(n, scalar, if has_subgroup8(target) { texels } else { vec4 })
 }
 
-/// Whether a reduction is better repeated by every invocation than shared by a workgroup: where a workgroup's
-/// invocations are the lanes of a CPU, what is live at a barrier goes through memory.
-pub(super) fn avoids_barriers(target: Target) -> bool {
-    target.kind == AdapterKind::Software
+/// How the rows of a matrix are summed by columns, for all rows to use the sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reduction {
+    /// In slices of rows, which every workgroup of the next dispatch joins.
+    Slices,
+    /// The same, which every invocation joins: where a workgroup's invocations are the lanes of a CPU, what is live at
+    /// a barrier goes through memory.
+    Alone,
+    /// In one dispatch: a workgroup sums all rows of its columns and goes on with them.
+    Whole,
+}
+
+/// Most rows that are summed in one dispatch, 16 by an invocation: larger matrices take longer than a second dispatch.
+const WHOLE_ROWS: usize = 4096;
+
+pub(super) fn reduction(target: Target, rows: usize) -> Reduction {
+    match target.kind {
+        AdapterKind::Software => Reduction::Alone,
+        _ if rows <= WHOLE_ROWS => Reduction::Whole,
+        _ => Reduction::Slices,
+    }
 }
 
 /// Invocations that work on a frame of the Fourier transform: where a subgroup is 8 lanes of a CPU, a barrier between

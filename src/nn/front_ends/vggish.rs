@@ -201,7 +201,7 @@ pub fn embeddings(g: &mut Graph, maps: Tensor, width: Width, weights: Weights, l
     for (index, outputs, relu) in [(0, width.dense(), true), (2, width.dense(), true), (4, EMBEDDING, last_relu)] {
         let inputs = g.shape(x).last();
         let [w, b] = weights.layer(g, &format!("embeddings.{index}"), &[outputs, inputs]);
-        x = linear_with(g, x, w, Some(b), Linear { negative_slope: relu.then_some(0.0), ..Linear::PLAIN })?;
+        x = linear_with(g, x, w, Some(b), if relu { Linear::RELU } else { Linear::PLAIN })?;
     }
     Ok(x)
 }

@@ -3,9 +3,9 @@
 use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::front_ends::kind::FeatureKind;
-use crate::nn::layers::{WeightInit, linear, linear_dropout};
+use crate::nn::layers::{WeightInit, linear_dropout, linear_sigmoid};
 use crate::nn::model::{Inputs, Model, ModelConfig, Prediction, Protocol};
-use crate::ops::activation::{Activation, Dropout, activation};
+use crate::ops::activation::Dropout;
 
 pub const MODEL: Model = Model {
     name: "fc",
@@ -32,7 +32,5 @@ fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Predictio
         let dropout = Dropout { p: config.dropout, clock: inputs.clock, stream: i as u32 };
         h = linear_dropout(g, &format!("fc.{i}"), h, width, WeightInit::XavierNormal, NEGATIVE_SLOPE, dropout)?;
     }
-    let logits = linear(g, "out", h, config.classes, WeightInit::XavierNormal, true)?;
-    let probabilities = activation(g, logits, Activation::Sigmoid)?;
-    Ok(Prediction::new(probabilities))
+    Ok(Prediction::new(linear_sigmoid(g, "out", h, config.classes, WeightInit::XavierNormal)?))
 }

@@ -4,9 +4,9 @@
 use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::front_ends::kind::FeatureKind;
-use crate::nn::layers::{WeightInit, linear, linear_dropout};
+use crate::nn::layers::{WeightInit, linear_dropout, linear_sigmoid};
 use crate::nn::model::{Inputs, Model, ModelConfig, Prediction, Protocol};
-use crate::ops::activation::{Activation, Dropout, activation};
+use crate::ops::activation::Dropout;
 use crate::ops::add::add;
 use crate::ops::mean_pool::mean_pool;
 
@@ -35,7 +35,5 @@ fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Predictio
     }
     h = add(g, h, inputs.x)?;
     h = mean_pool(g, h, inputs.lengths)?;
-    let logits = linear(g, "out", h, config.classes, WeightInit::XavierNormal, true)?;
-    let probabilities = activation(g, logits, Activation::Sigmoid)?;
-    Ok(Prediction::new(probabilities))
+    Ok(Prediction::new(linear_sigmoid(g, "out", h, config.classes, WeightInit::XavierNormal)?))
 }

@@ -7,7 +7,7 @@ use crate::graph::{Graph, Init, Spec, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::{self, Weights};
-use crate::nn::layers::{WeightInit, batch_norm, linear};
+use crate::nn::layers::{WeightInit, batch_norm, linear, linear_sigmoid};
 use crate::nn::model::{Build, Inputs, Labels, Model, ModelConfig, Prediction, Protocol};
 use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
 use crate::ops::add::add;
@@ -94,8 +94,8 @@ fn with_loss(z: Tensor, own_loss: (Tensor, Tensor), made: &[Tensor]) -> Predicti
 fn tags(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
     let patches = patches(g, inputs);
     let z = embedding(g, patches, config)?;
-    let logits = linear(g, "head.out", z, config.classes, INIT, true)?;
-    Ok(Prediction { learned: vec![z], ..Prediction::new(activation(g, logits, Activation::Sigmoid)?) })
+    let probabilities = linear_sigmoid(g, "head.out", z, config.classes, INIT)?;
+    Ok(Prediction { learned: vec![z], ..Prediction::new(probabilities) })
 }
 
 fn textual(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {

@@ -4,9 +4,9 @@
 use crate::core::error::Result;
 use crate::graph::Graph;
 use crate::nn::front_ends::kind::FeatureKind;
-use crate::nn::layers::{Recurrent, WeightInit, linear};
+use crate::nn::layers::{Recurrent, WeightInit, linear_sigmoid};
 use crate::nn::model::{Inputs, Model, ModelConfig, Prediction, Protocol};
-use crate::ops::activation::{Activation, Dropout, activation, dropout_activation};
+use crate::ops::activation::{Activation, Dropout, dropout_activation};
 use crate::ops::join_columns::join_columns;
 use crate::ops::last_instance::last_instance;
 use crate::ops::recurrent::{Cell, recurrent};
@@ -47,6 +47,5 @@ fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Predictio
         ends.push(recurrent(g, Cell::Gru, &[direction], inputs.lengths, None, None)?.state.h);
     }
     let h = join_columns(g, &ends)?;
-    let logits = linear(g, "out", h, config.classes, WeightInit::Torch, true)?;
-    Ok(Prediction::new(activation(g, logits, Activation::Sigmoid)?))
+    Ok(Prediction::new(linear_sigmoid(g, "out", h, config.classes, WeightInit::Torch)?))
 }

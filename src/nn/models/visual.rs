@@ -11,10 +11,9 @@ use crate::graph::{Graph, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::{self, EMBEDDING, MAP, TrainFrontEnd, Weights};
-use crate::nn::layers::{WeightInit, batch_norm, linear};
+use crate::nn::layers::{WeightInit, batch_norm, linear, linear_sigmoid};
 use crate::nn::model::{Inputs, Model, ModelConfig, Prediction, Protocol, Select};
 use crate::nn::models::att::{attention, embedding};
-use crate::ops::activation::{Activation, activation};
 use crate::ops::append_one_hot::append_one_hot;
 use crate::ops::masked_bce::LossMean;
 
@@ -95,9 +94,7 @@ fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig, variant: Variant) -
         }
         Variant::FullyConnected => {
             let h = g.reshape(h, [batch, positions * EMBEDDING]);
-            let logits = linear(g, "out", h, config.classes, WeightInit::HeUniform, true)?;
-            let probabilities = activation(g, logits, Activation::Sigmoid)?;
-            Ok(Prediction::new(probabilities))
+            Ok(Prediction::new(linear_sigmoid(g, "out", h, config.classes, WeightInit::HeUniform)?))
         }
     }
 }

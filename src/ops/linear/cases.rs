@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::kernels::Linear;
 use crate::check::{Case, Fill, Input, InputRole};
+use crate::ops::activation::Activation;
 use crate::ops::arena::ALIGN;
 
 fn case(name: &str, x: &[usize], n: usize, bias: bool) -> Case {
@@ -29,8 +30,14 @@ fn segmented(name: &str, x: [usize; 3], n: usize) -> Case {
 fn dropout(name: &str, [rows, k]: [usize; 2], n: usize) -> Case {
     let mut inputs = segmented(name, [rows, 1, k], n).inputs;
     inputs.push(Input::u32([4], Fill::Below(1000)));
-    let config = Linear { negative_slope: Some(0.01), dropout: Some((0.4, 5)), ..Linear::PLAIN };
+    let activation = Activation::LeakyRelu { slope: 0.01 };
+    let config = Linear { activation, dropout: Some((0.4, 5)), ..Linear::PLAIN };
     Case::new(name, config, inputs)
+}
+
+fn sigmoid(name: &str, [rows, k]: [usize; 2], n: usize) -> Case {
+    let config = Linear { activation: Activation::Sigmoid, ..Linear::PLAIN };
+    Case { op: Rc::new(config), ..case(name, &[rows, k], n, true) }
 }
 
 /// A frozen layer: one set of weights for all replicas, and no gradient for them.
@@ -63,6 +70,9 @@ pub(super) fn cases() -> Vec<Case> {
         dropout("leaky ReLU and dropout", [9, 7], 5),
         dropout("leaky ReLU and dropout, vec4", [33, 12], 36),
         dropout("leaky ReLU and dropout, several slices", [300, 20], 40),
+        sigmoid("sigmoid", [9, 7], 5),
+        sigmoid("sigmoid, vec4", [33, 12], 36),
+        sigmoid("sigmoid, several slices", [300, 20], 40),
         shared_weights("segments, shared weights", [9, 4, 8], 12),
         in_parts(shared_weights("in parts, shared weights", [5, 3, 7], 130), 3, ALIGN),
         in_parts(segmented("in parts, ragged", [5, 3, 7], 130), 3, ALIGN),

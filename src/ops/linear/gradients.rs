@@ -1,9 +1,10 @@
 //! The gradients of a layer.
 
-use super::kernels::{ADD_TO_B, ADD_TO_W, ADD_TO_X, BIASES, Dims, Linear, Params, shader, tiles};
+use super::kernels::{ADD_TO_B, ADD_TO_W, ADD_TO_X, BIASES, Curve, Dims, Linear, Params, shader, tiles};
 use crate::gpu::{Grid, Recorder, SliceSum, View};
 use crate::graph::{Bound, Io, Sink, slice_sums};
-use crate::ops::relu_gradient::{Relu, relu_gradient};
+use crate::ops::activation::{Activation, activation_gradient};
+use crate::ops::relu_gradient::relu_gradient;
 use crate::ops::variants::Product;
 
 /// Records those of x and the parameters.
@@ -14,13 +15,17 @@ pub(super) fn record(op: &Linear, io: &Io, r: &mut Recorder) {
     let without_tiles = |variant| matches!(variant, Product::Subgroup8 { .. });
     let prepared = without_tiles(variant) || io.dx(1).is_some() && without_tiles(d.weight_variant(r).0);
     // Kernels of tiles look at y themselves.
-    let g = match (op.relu(), prepared) {
-        (Some(relu), true) => {
-            let g = io.scratch(2).view;
-            relu_gradient(r, relu, [io.y(0).view, dy, g], io.replicas * d.rows() * d.n);
+    let g = match (op.curve(), prepared) {
+        (Some(curve), true) => {
+            let (g, len) = (io.scratch(2).view, io.replicas * d.rows() * d.n);
+            let views = [io.y(0).view, dy, g];
+            match curve {
+                Curve::Relu(relu) => relu_gradient(r, relu, views, len),
+                Curve::Sigmoid => activation_gradient(r, Activation::Sigmoid, views, len),
+            }
             Gradient { dy: g, after: None }
         }
-        (relu, _) => Gradient { dy, after: relu.map(|relu| (relu, io.y(0).view)) },
+        (curve, _) => Gradient { dy, after: curve.map(|curve| (curve, io.y(0).view)) },
     };
     let mut input = io.dx(0).map(|dx| Input { w: io.x(1), dx });
     if let Some(Input { w, dx }) = input.take_if(|input| !d.in_one_dispatch(r, input.dx, io.dx(1))) {
@@ -35,7 +40,7 @@ pub(super) fn record(op: &Linear, io: &Io, r: &mut Recorder) {
                 first: part.start as u32,
                 w_stride: w.stride as u32,
                 accumulate: if part.start > 0 || dx.accumulate && !joins { ADD_TO_X } else { 0 },
-                ..d.params().with(g.relu())
+                ..d.params().with(g.curve())
             };
             let launch = tiles([[1, d.m, d.k, part.len()]], io.replicas * d.segments, variant);
             r.dispatch(shader(variant), "linear_backward_input", &g.with(variant, views), p, launch);
@@ -59,16 +64,16 @@ pub(super) fn record(op: &Linear, io: &Io, r: &mut Recorder) {
     gradients(r, &d, io.replicas, (g, io.x(0).view), input, [io.dx(1), io.dx(2)], partial);
 }
 
-/// The gradient of a layer's output: `dy`, or that before the ReLU whose output `y` is.
+/// The gradient of a layer's output: `dy`, or that before the curve whose output `y` is.
 #[derive(Clone, Copy)]
 pub(in crate::ops) struct Gradient {
     pub dy: View,
-    pub after: Option<(Relu, View)>,
+    pub after: Option<(Curve, View)>,
 }
 
 impl Gradient {
-    fn relu(&self) -> Option<Relu> {
-        self.after.map(|(relu, _)| relu)
+    fn curve(&self) -> Option<Curve> {
+        self.after.map(|(curve, _)| curve)
     }
 
     fn saved_y(&self) -> View {
@@ -128,7 +133,7 @@ fn gradients(
                 slices: slices as u32,
                 accumulate: if dw.accumulate { ADD_TO_W } else { 0 },
                 grad_stride: dw.stride as u32,
-                ..d.params().with(g.relu())
+                ..d.params().with(g.curve())
             };
             let mut into = d.part_of(dw.view, &part);
             if let Some((all, db)) = &fused {
@@ -177,8 +182,7 @@ fn gradients(
                 r.slice_sums.push(sum);
                 if part.end < d.n {
                     // The next part needs the memory of the slices.
-                    let waiting = std::mem::take(&mut r.slice_sums);
-                    slice_sums::record(r, waiting);
+                    slice_sums::record_waiting(r);
                 }
             }
         }
@@ -186,7 +190,7 @@ fn gradients(
     if let Some(db) = db {
         let vec4 = d.n.is_multiple_of(4);
         let n = d.n / if vec4 { 4 } else { 1 };
-        let p = Params { m: d.rows() as u32, n: n as u32, slices: d.slices() as u32, ..d.params().with(g.relu()) };
+        let p = Params { m: d.rows() as u32, n: n as u32, slices: d.slices() as u32, ..d.params().with(g.curve()) };
         let launch = Grid::items(n, 64, replicas * d.slices()).iterations(d.rows().div_ceil(d.slices()));
         let bindings = [("grad_y", g.dy), ("saved_y", g.saved_y()), ("grad_w", partial_bias)];
         r.dispatch(&BIASES[usize::from(vec4)], "linear_backward_bias", &bindings, p, launch);

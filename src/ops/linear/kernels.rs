@@ -6,6 +6,7 @@ use crate::core::random::dropout_threshold;
 use crate::core::shape::Shape;
 use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Precision, Problem, Recorder, Shader, View, params, shader};
 use crate::graph::{Io, Sink, Spec};
+use crate::ops::activation::Activation;
 use crate::ops::arena::{ALIGN, PART};
 use crate::ops::relu_gradient::Relu;
 use crate::ops::variants;
@@ -24,7 +25,7 @@ params! {
     pub(super) struct Params {
         m: u32, n: u32, k: u32, first: u32, columns: u32, segments: u32,
         w_stride: u32, grad_stride: u32, b_stride: u32,
-        has_bias: u32, relu: u32, slope: f32, threshold: u32, scale: f32, stream: u32,
+        has_bias: u32, curve: u32, slope: f32, threshold: u32, scale: f32, stream: u32,
         accumulate: u32, slices: u32, w_at: u32, b_at: u32, k_from: u32, k_to: u32,
     }
 }
@@ -51,27 +52,41 @@ pub(super) const MAX_TERMS: usize = 1 << 14;
 pub struct Linear {
     /// S: the rows of x, (..., S, K), use in turn the S segments of w (N, S K).
     pub segments: usize,
-    /// Followed by ReLU, leaky with a slope for negative values above 0 (and below 1).
-    pub negative_slope: Option<f64>,
-    /// Then by dropout of this probability, in the random stream of that number.
+    /// Followed by it; not by tanh.
+    pub activation: Activation,
+    /// Then, after ReLU, by dropout of this probability, in the random stream of that number.
     pub dropout: Option<(f64, u32)>,
     /// Most weights bound at once; more are bound in parts.
     pub part: usize,
 }
 
 impl Linear {
-    pub const PLAIN: Linear = Linear { segments: 1, negative_slope: None, dropout: None, part: PART };
-    /// Followed by ReLU.
-    pub const RELU: Linear = Linear { negative_slope: Some(0.0), ..Linear::PLAIN };
+    pub const PLAIN: Linear = Linear { segments: 1, activation: Activation::Identity, dropout: None, part: PART };
+    pub const RELU: Linear = Linear { activation: Activation::Relu, ..Linear::PLAIN };
 
     pub(super) fn has_bias(&self, inputs: usize) -> bool {
         inputs - usize::from(self.dropout.is_some()) == 3
     }
 
-    pub(super) fn relu(&self) -> Option<Relu> {
+    pub(super) fn curve(&self) -> Option<Curve> {
         let (threshold, scale) = dropout_threshold(self.dropout.map_or(0.0, |(p, _)| p));
-        self.negative_slope.map(|slope| Relu { slope: slope as f32, threshold, scale })
+        let relu = |slope| Curve::Relu(Relu { slope, threshold, scale });
+        match self.activation {
+            Activation::Identity => None,
+            Activation::Relu => Some(relu(0.0)),
+            Activation::LeakyRelu { slope } => Some(relu(slope as f32)),
+            Activation::Sigmoid => Some(Curve::Sigmoid),
+            Activation::Tanh => unreachable!("infer rejects it"),
+        }
     }
+}
+
+/// What the kernels compute after the product.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ops) enum Curve {
+    /// And dropout.
+    Relu(Relu),
+    Sigmoid,
 }
 
 pub(in crate::ops) struct Dims {
@@ -210,7 +225,7 @@ impl Dims {
             grad_stride: 0,
             b_stride: 0,
             has_bias: 0,
-            relu: 0,
+            curve: 0,
             slope: 0.0,
             threshold: 0,
             scale: 1.0,
@@ -226,9 +241,13 @@ impl Dims {
 }
 
 impl Params {
-    pub(super) fn with(self, relu: Option<Relu>) -> Params {
-        let Relu { slope, threshold, scale } = relu.unwrap_or(Relu::PLAIN);
-        Params { relu: relu.is_some().into(), slope, threshold, scale, ..self }
+    pub(super) fn with(self, curve: Option<Curve>) -> Params {
+        let (curve, Relu { slope, threshold, scale }) = match curve {
+            None => (0, Relu::PLAIN),
+            Some(Curve::Relu(relu)) => (1, relu),
+            Some(Curve::Sigmoid) => (2, Relu::PLAIN),
+        };
+        Params { curve, slope, threshold, scale, ..self }
     }
 }
 

@@ -1,21 +1,15 @@
 //! The op, and its forward pass.
 
 use super::gradients;
-use super::kernels::{Dims, Linear, MAX_RESULTS, MAX_TERMS, Params, shader, tiles};
+use super::kernels::{Curve, Dims, Linear, MAX_RESULTS, MAX_TERMS, Params, shader, tiles};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
-use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
-use crate::graph::onnx::operators::{Attribute, Operators, Value};
+use crate::core::random::{PHILOX_ROUNDS, dropout_factor};
+use crate::gpu::Recorder;
+use crate::graph::onnx::operators::{Operators, Value};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
-use crate::ops::activation::Dropout;
+use crate::ops::activation::{Activation, Dropout, activate_in_place};
 use crate::ops::variants::{self, Product};
-
-const DROPOUT: Shader = shader!("linear_dropout.wgsl");
-pub(super) static DROPOUTS: [Shader; 2] = [DROPOUT, DROPOUT.with(&["VEC4"])];
-params! {
-    struct DropoutParams { len: u32, replicas: u32, threshold: u32, scale: f32, stream: u32 }
-}
 
 /// Adds y = x w^T (+ b). `w` (N, K), `b` (N).
 pub fn linear(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>) -> Result<Tensor> {
@@ -35,7 +29,7 @@ pub fn linear_dropout(
     dropout: Dropout,
 ) -> Result<Tensor> {
     dropout.check()?;
-    let config = Linear { negative_slope: Some(negative_slope), ..Linear::PLAIN };
+    let config = Linear { activation: Activation::LeakyRelu { slope: negative_slope }, ..Linear::PLAIN };
     if g.mode() == Mode::Eval || dropout.p == 0.0 {
         return linear_with(g, x, w, b, config);
     }
@@ -44,7 +38,7 @@ pub fn linear_dropout(
     Ok(g.push(config, &inputs)?[0])
 }
 
-/// As [`linear`], in segments or with ReLU.
+/// As [`linear`], in segments or with an activation.
 pub fn linear_with(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>, config: Linear) -> Result<Tensor> {
     let inputs: Vec<Tensor> = [x, w].into_iter().chain(b).collect();
     Ok(g.push(config, &inputs)?[0])
@@ -60,6 +54,7 @@ impl Op for Linear {
         let fits = w.rank() == 2
             && input.rank() >= 1
             && self.segments >= 1
+            && self.activation != Activation::Tanh
             && input.last() * self.segments == w.last()
             && input.rows().is_multiple_of(self.segments);
         let bias_fits = !self.has_bias(x.len()) || x[2].shape.dims() == [w.rows()];
@@ -67,14 +62,14 @@ impl Op for Linear {
         if !fits || !bias_fits || !clock_fits {
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
             let expected = match self.segments {
-                1 => "x (..., K), w (N, K), b (N), u32 clock (4)".to_owned(),
+                1 => "x (..., K), w (N, K), b (N), u32 clock (4), no tanh".to_owned(),
                 s => format!("x (..., K) in groups of {s} rows, w (N, {s} K), b (N)"),
             };
             return Err(Error::shape("linear", expected, got.join(", ")));
         }
         let dims = Dims::new(input, w, self);
         let [partial, partial_bias] = dims.gradient_scratch();
-        let g = Spec::f32([if self.negative_slope.is_some() { dims.rows() * dims.n } else { 1 }]);
+        let g = Spec::f32([if self.curve().is_some() { dims.rows() * dims.n } else { 1 }]);
         let dx = Spec::f32([if dims.terms().nth(1).is_some() { input.len() } else { 1 }]);
         Ok(Outputs {
             y: vec![Spec::f32(input.with_last(w.rows()))],
@@ -90,14 +85,14 @@ impl Op for Linear {
         let clock = self.dropout.map(|_| io.x(io.inputs() - 1).view);
         let variants: Vec<Product> = d.parts(1).map(|part| d.forward_variant(r, part.len())).collect();
         let all_tiled = variants.iter().all(|variant| matches!(variant, Product::Tile(_)));
+        let curve = self.curve().filter(|curve| all_tiled || matches!(curve, Curve::Relu(_)));
         for (part, variant) in d.parts(1).zip(variants) {
             let (first, n) = (part.start, part.len());
             let w = d.part_of(w, &part);
             let b = bias.map_or(w, |bias| bias.view);
             let mut bindings = vec![("x", io.x(0).view), ("w", w), ("b", b), ("y", io.y(0).view)];
-            let tiled = matches!(variant, Product::Tile(_));
             // Without dropout any buffer that is only read is bound as the clock.
-            bindings.extend(tiled.then_some(("clock", clock.unwrap_or(w))));
+            bindings.extend(matches!(variant, Product::Tile(_)).then_some(("clock", clock.unwrap_or(w))));
             for from in (0..d.k).step_by(MAX_TERMS) {
                 let to = d.k.min(from + MAX_TERMS);
                 let is_last = to == d.k;
@@ -111,7 +106,7 @@ impl Op for Linear {
                     accumulate: (from > 0).into(),
                     k_from: from as u32,
                     k_to: to as u32,
-                    ..d.params().with(self.relu().filter(|_| is_last))
+                    ..d.params().with(curve.filter(|_| is_last))
                 };
                 let drops = all_tiled && clock.is_some() && is_last;
                 let (constants, draws): (&[_], _) = match drops {
@@ -122,8 +117,13 @@ impl Op for Linear {
                 r.dispatch_with(shader(variant), "linear_forward", constants, &bindings, p, launch);
             }
         }
-        if let (Some(dropout), Some(clock), false) = (self.dropout, clock, all_tiled) {
-            drop_out(dropout, io, r, clock);
+        // What the other kernel of the product does not do.
+        let rest = match self.activation {
+            Activation::Sigmoid => Some(Activation::Sigmoid),
+            _ => self.dropout.map(|_| Activation::Identity),
+        };
+        if let Some(rest) = rest.filter(|_| !all_tiled) {
+            activate_in_place(r, rest, self.dropout, clock.unwrap_or(w), io.y(0), io.replicas);
         }
         Ok(())
     }
@@ -141,7 +141,12 @@ impl Op for Linear {
                 let first = m % self.segments * input.shape().last();
                 let dot: f64 = input.row(m).iter().zip(&w.row(n)[first..]).map(|(a, b)| a * b).sum();
                 let v = dot + if self.has_bias(x.len()) { x[2][n] } else { 0.0 };
-                let v = self.negative_slope.map_or(v, |slope| if v > 0.0 { v } else { slope * v });
+                let v = match self.activation {
+                    Activation::Relu => v.max(0.0),
+                    Activation::LeakyRelu { slope } => v.max(0.0) + slope * v.min(0.0),
+                    Activation::Sigmoid => 1.0 / (1.0 + (-v).exp()),
+                    Activation::Identity | Activation::Tanh => v,
+                };
                 y.row_mut(m)[n] = v * self.dropout.map_or(1.0, |(p, stream)| {
                     let clock = &x[x.len() - 1];
                     dropout_factor(m * w.shape().rows() + n, stream, [0, 1, 2, 3].map(|i| clock[i] as u32), p)
@@ -164,8 +169,8 @@ impl Op for Linear {
             let b = to.of(b);
             y = to.apply("Add", &[&y, &b], &[]);
         }
-        if let Some(slope) = self.negative_slope {
-            y = to.apply("LeakyRelu", &[&y], &[("alpha", Attribute::Float(slope as f32))]);
+        if self.activation != Activation::Identity {
+            y = self.activation.onnx(&y, to);
         }
         Ok(vec![y])
     }
@@ -174,15 +179,4 @@ impl Op for Linear {
         let (m, n, k) = (x[0].shape.rows() as f64, x[1].shape.rows() as f64, x[0].shape.last() as f64);
         Cost { flops: 2.0 * m * n * k, bytes: 4.0 * (m * k + n * x[1].shape.last() as f64 + m * n) }
     }
-}
-
-/// Dropout of y where the kernel of the product does not do it.
-fn drop_out((p, stream): (f64, u32), io: &Io, r: &mut Recorder, clock: View) {
-    let (threshold, scale) = dropout_threshold(p);
-    let y = io.y(0);
-    let (shader, width) = variants::by_row(y.shape.len(), &DROPOUTS[0], &DROPOUTS[1]);
-    let len = y.shape.len() / width;
-    let p = DropoutParams { len: len as u32, replicas: io.replicas as u32, threshold, scale, stream };
-    let launch = Grid::items(len * io.replicas, 64, 1).iterations(PHILOX_ROUNDS);
-    r.dispatch(shader, "linear_forward_dropout", &[("clock", clock), ("y", y.view)], p, launch);
 }

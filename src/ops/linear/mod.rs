@@ -1,4 +1,5 @@
-//! Fully connected layer: y = f(x w^T + b) over the innermost axis, f nothing, or ReLU, plain or leaky, and dropout.
+//! Fully connected layer: y = f(x w^T + b) over the innermost axis, f nothing, or ReLU, plain or leaky, and dropout,
+//! or sigmoid.
 //!
 //! x (..., K), w (N, K) as PyTorch stores it, b (N) or none, y (..., N). The outer axes fold into M rows.
 //! Gradients, with g = dy f', f' from y: dx = g w; dw = g^T x; db = sum of g over the rows.
@@ -16,10 +17,9 @@ mod gradients;
 mod kernels;
 mod layer;
 
-use super::{Entry, relu_gradient};
+use super::{Entry, activation, relu_gradient};
 use crate::graph::slice_sums;
 use kernels::BIASES;
-use layer::DROPOUTS;
 
 pub(super) use gradients::{Gradient, parameter_gradients};
 pub use kernels::Linear;
@@ -28,7 +28,7 @@ pub use layer::{linear, linear_dropout, linear_with};
 
 pub(crate) const OP: Entry = Entry {
     name: "linear",
-    about: "fully connected layer, also grouped, ReLU and dropout fused",
+    about: "fully connected layer, also grouped, ReLU, dropout and sigmoid fused",
     shaders: &[
         &TILES[0][0][0],
         &TILES[0][0][1],
@@ -46,8 +46,8 @@ pub(crate) const OP: Entry = Entry {
         &BIASES[1],
         &slice_sums::SHADERS[0],
         &slice_sums::SHADERS[1],
-        &DROPOUTS[0],
-        &DROPOUTS[1],
+        &activation::SHADERS[0],
+        &activation::SHADERS[1],
         &SUBGROUP8[0],
         &SUBGROUP8[1],
         &relu_gradient::SHADERS[0],

@@ -1,17 +1,5 @@
-//! Batch norm over the valid instances of a batch, optionally followed by ReLU and dropout in the same kernel.
-//!
-//! y = gamma (x - mean) / sqrt(var + eps) + beta per column (Ioffe and Szegedy: "Batch normalization", ICML 2015).
-//! x (B, T, F) or (B, F), lengths (B) u32: instances `t < lengths[b]` are valid, the rest is padding, where y and dx
-//! are 0. With x (B, T, S, F) each instance has S rows: of the maps of a convolution, its pixels. gamma, beta, running
-//! mean and running variance (F); y as x.
-//!
-//! In training, mean and var (biased) are those of the valid instances, and the running statistics follow by
-//! running = (1 - momentum) running + momentum new, with the unbiased variance (of one instance: 0; of none: no
-//! change). For evaluation the running statistics are used, dropout is off, and there is no gradient.
+//! The op, in training and for evaluation.
 
-use super::affine::{self, Place};
-use super::{Entry, variants};
-use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
@@ -19,11 +7,16 @@ use crate::core::shape::Shape;
 use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, Target, View, params, shader};
 use crate::graph::onnx::operators::{Operators, Value};
 use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
+use crate::ops::affine::{self, Place};
+use crate::ops::variants::{self, Reduction};
 
 const SHADER: Shader = shader!("batch_norm.wgsl", "shared/place.wgsl");
-/// By whether invocations reduce slices alone, and whether rows are multiples of 4.
-static SHADERS: [[Shader; 2]; 2] =
-    [[SHADER, SHADER.with(&["VEC4"])], [SHADER.with(&["ALONE"]), SHADER.with(&["ALONE", "VEC4"])]];
+/// By reduction, and whether rows are multiples of 4.
+pub(super) static SHADERS: [[Shader; 2]; 3] = [
+    [SHADER, SHADER.with(&["VEC4"])],
+    [SHADER.with(&["ALONE"]), SHADER.with(&["ALONE", "VEC4"])],
+    [SHADER.with(&["WHOLE"]), SHADER.with(&["WHOLE", "VEC4"])],
+];
 
 params! {
     struct Params {
@@ -40,8 +33,11 @@ const MAX_SLICES: usize = 1024;
 /// As few as that where each invocation reduces them alone, but enough for so many invocations.
 const FEW_SLICES: usize = 8;
 const INVOCATIONS: usize = 512;
-/// Invocations of a workgroup.
+/// Invocations of a workgroup, and of one that works on whole columns.
 const WORKGROUP: usize = 64;
+const WHOLE_WORKGROUP: usize = 256;
+/// Elements of the columns of such a workgroup: what a GPU reads at least of a row.
+const WHOLE_COLUMNS: usize = 8;
 /// Least number of rows that an invocation of an element-wise kernel works on, for each slice that it reduces.
 const LANE_ROWS: usize = 16;
 
@@ -131,8 +127,7 @@ fn infer(op: &'static str, x: &[Spec]) -> Result<Spec> {
 
 /// How the rows of F columns are reduced.
 struct Slices {
-    /// Whether each invocation reduces all slices alone.
-    alone: bool,
+    how: Reduction,
     /// Of a slice.
     rows: usize,
 }
@@ -140,14 +135,42 @@ struct Slices {
 impl Slices {
     fn of(io: &Io, target: Target) -> Slices {
         let (rows, f) = (io.x(0).shape.rows(), io.x(0).shape.last());
-        let alone = variants::avoids_barriers(target);
-        let few = FEW_SLICES.max(INVOCATIONS * variants::row_width(f) / f).max(rows.div_ceil(MAX_ITERATIONS / 2));
-        let most = if alone { few.min(MAX_SLICES) } else { MAX_SLICES };
-        Slices { alone, rows: SLICE.max(rows.div_ceil(most)) }
+        let how = variants::reduction(target, rows);
+        let few = FEW_SLICES.max(INVOCATIONS * variants::row_width(f) / f).max(rows.div_ceil(MAX_ITERATIONS / 3));
+        let most = if how == Reduction::Alone { few.min(MAX_SLICES) } else { MAX_SLICES };
+        Slices { how, rows: SLICE.max(rows.div_ceil(most)) }
+    }
+
+    /// Without a reduction.
+    fn elementwise(io: &Io, target: Target) -> Slices {
+        let slices = Slices::of(io, target);
+        let how = if slices.how == Reduction::Whole { Reduction::Slices } else { slices.how };
+        Slices { how, ..slices }
     }
 
     fn shader(&self, f: usize) -> &'static Shader {
-        &SHADERS[usize::from(self.alone)][usize::from(variants::row_width(f) == 4)]
+        &SHADERS[self.how as usize][usize::from(variants::row_width(f) == 4)]
+    }
+
+    fn workgroup(&self) -> usize {
+        if self.how == Reduction::Whole { WHOLE_WORKGROUP } else { WORKGROUP }
+    }
+
+    /// Values of a row that a workgroup works on, and rows of an invocation.
+    fn part(&self, rows: usize, slices: usize, f: usize, width: usize) -> [usize; 2] {
+        let columns = f.next_power_of_two();
+        match self.how {
+            Reduction::Whole => {
+                let columns = columns.min(WHOLE_COLUMNS / width);
+                [columns, rows.div_ceil(WHOLE_WORKGROUP / columns)]
+            }
+            // About as much work as the reduction before it.
+            Reduction::Slices => {
+                let columns = columns.clamp(4, 16);
+                [columns, LANE_ROWS.max(slices / (WORKGROUP / columns))]
+            }
+            Reduction::Alone => [columns.clamp(4, 16), LANE_ROWS.max(4 * slices)],
+        }
     }
 }
 
@@ -158,9 +181,7 @@ impl BatchNorm {
         let t = t * each;
         let width = variants::row_width(f);
         let slices = (b * t).div_ceil(slice.rows);
-        let columns = (f / width).next_power_of_two().clamp(4, 16);
-        // About as much work as the reduction before it.
-        let lane_rows = if slice.alone { 4 * slices } else { slices / (WORKGROUP / columns) };
+        let [columns, lane_rows] = slice.part(b * t, slices, f / width, width);
         let place = |x: &Bound| Place::new(0, x.stride / width);
         Params {
             gamma: place(io.x(2)),
@@ -174,7 +195,7 @@ impl BatchNorm {
             slice_rows: slice.rows as u32,
             slices: slices as u32,
             columns: columns as u32,
-            lane_rows: LANE_ROWS.max(lane_rows) as u32,
+            lane_rows: lane_rows as u32,
             x_stride: (io.x(0).stride / width) as u32,
             lengths_stride: io.x(1).stride as u32,
             eps: self.eps as f32,
@@ -224,18 +245,21 @@ impl Train {
     }
 }
 
-/// An invocation per Value and slice, which loops over the slice's rows, and as often again to find their clips.
+/// An invocation per Value and slice, which loops over the slice's rows, and as often again to find their clips, and
+/// the first valid one.
 fn per_slice(p: Params, replicas: usize) -> Launch {
-    Grid::items((p.slices * p.f) as usize, WORKGROUP, replicas).iterations(2 * p.slice_rows as usize)
+    Grid::items((p.slices * p.f) as usize, WORKGROUP, replicas).iterations(3 * p.slice_rows as usize)
 }
 
-/// A workgroup per `columns` Values of so many rows, which joins their slices and then loops over the rows, with a
-/// dropout draw for each.
-fn per_part(p: Params, rows: usize, replicas: usize) -> Launch {
-    let lanes = WORKGROUP / p.columns as usize;
+/// A workgroup per `columns` Values of so many rows, which joins their slices, or sums its rows first, and then loops
+/// over the rows, with a dropout draw for each.
+fn per_part(slices: &Slices, p: Params, rows: usize, replicas: usize) -> Launch {
+    let lanes = slices.workgroup() / p.columns as usize;
     let draws = if p.threshold > 0 { PHILOX_ROUNDS } else { 0 };
-    let rounds = p.slices as usize + lanes + p.lane_rows as usize * (2 + draws);
-    let groups = rows.div_ceil(lanes * p.lane_rows as usize) * p.f.div_ceil(p.columns) as usize;
+    let lane_rows = p.lane_rows as usize;
+    let before = if slices.how == Reduction::Whole { 2 * (lane_rows + rows) } else { p.slices as usize };
+    let rounds = before + lanes.ilog2() as usize + lane_rows * (2 + draws);
+    let groups = rows.div_ceil(lanes * lane_rows) * p.f.div_ceil(p.columns) as usize;
     Grid::folded(groups, replicas).iterations(rounds)
 }
 
@@ -264,7 +288,9 @@ impl Op for Train {
         let shader = slices.shader(io.x(0).shape.last());
         let [x, lengths, moments] = [("x", io.x(0).view), ("lengths", io.x(1).view), ("moments", io.saved(0).view)];
         let (running, p) = BatchNorm::running(io, io.y(1).view, io.y(2).view, self.params(io, &slices))?;
-        r.dispatch(shader, "batch_norm_forward_slices", &[x, lengths, moments], p, per_slice(p, io.replicas));
+        if slices.how != Reduction::Whole {
+            r.dispatch(shader, "batch_norm_forward_slices", &[x, lengths, moments], p, per_slice(p, io.replicas));
+        }
         let bindings = [
             x,
             lengths,
@@ -275,7 +301,7 @@ impl Op for Train {
             ("clock", io.x(6).view),
             ("y", io.y(0).view),
         ];
-        r.dispatch(shader, "batch_norm_forward", &bindings, p, per_part(p, p.rows as usize, io.replicas));
+        r.dispatch(shader, "batch_norm_forward", &bindings, p, per_part(&slices, p, p.rows as usize, io.replicas));
         Ok(())
     }
 
@@ -285,16 +311,18 @@ impl Op for Train {
         let slices = Slices::of(io, r.target);
         let shader = slices.shader(f);
         let dy = io.dy(0).expect("running statistics have no gradient, so y has one");
-        let inputs = [
+        let mut inputs = vec![
             ("x", io.x(0).view),
             ("lengths", io.x(1).view),
             ("moments", io.saved(0).view),
             ("y", io.y(0).view),
             ("grad_y", dy),
-            ("partial", io.scratch(0).view),
         ];
         let p = self.params(io, &slices);
-        r.dispatch(shader, "batch_norm_backward_slices", &inputs, p, per_slice(p, io.replicas));
+        if slices.how != Reduction::Whole {
+            inputs.push(("partial", io.scratch(0).view));
+            r.dispatch(shader, "batch_norm_backward_slices", &inputs, p, per_slice(p, io.replicas));
+        }
 
         let op = "batch_norm with gamma and beta that are not parameters";
         let (affine, [gamma, beta]) = affine::gradients(io, width, op)?;
@@ -311,7 +339,7 @@ impl Op for Train {
         let gradients = [("grad_x", dx.map_or(unwanted, |dx| dx.view)), ("grad_affine", affine.unwrap_or(unwanted))];
         let rows = if dx.is_some() { p.rows as usize } else { 1 };
         let bindings = [&inputs[..], &gradients].concat();
-        r.dispatch(shader, "batch_norm_backward", &bindings, p, per_part(p, rows, io.replicas));
+        r.dispatch(shader, "batch_norm_backward", &bindings, p, per_part(&slices, p, rows, io.replicas));
         Ok(())
     }
 
@@ -358,7 +386,7 @@ impl Op for Eval {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let slices = Slices::of(io, r.target);
+        let slices = Slices::elementwise(io, r.target);
         let shader = slices.shader(io.x(0).shape.last());
         let (running, p) = BatchNorm::running(io, io.x(4).view, io.x(5).view, self.config.params(io, &slices))?;
         let bindings = [
@@ -369,7 +397,7 @@ impl Op for Eval {
             ("running", running),
             ("y", io.y(0).view),
         ];
-        r.dispatch(shader, "batch_norm_forward_eval", &bindings, p, per_part(p, p.rows as usize, io.replicas));
+        r.dispatch(shader, "batch_norm_forward_eval", &bindings, p, per_part(&slices, p, p.rows as usize, io.replicas));
         Ok(())
     }
 
@@ -404,78 +432,3 @@ impl Op for Eval {
         Cost { flops: 4.0 * len, bytes: 4.0 * 2.0 * len }
     }
 }
-
-const PLAIN: BatchNorm = BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout: None };
-
-/// x, lengths, gamma (some negative), beta, running mean and variance. Far enough from ReLU's kink when x is far from
-/// its mean.
-fn inputs(x: Input, lengths: &[u32]) -> Vec<Input> {
-    let f = [x.spec.shape.last()];
-    let lengths = Input::u32([lengths.len()], Fill::Given(lengths.iter().map(|&n| n.into()).collect()));
-    let variance = Input::statistic(f).filled(Fill::Uniform(0.5, 2.0));
-    let gamma = Input::param(f).filled(Fill::AwayFromZero(0.5));
-    let beta = Input::param(f).filled(Fill::Uniform(-0.1, 0.1));
-    vec![x, lengths, gamma, beta, Input::statistic(f), variance]
-}
-
-fn train(name: &str, x: &[usize], lengths: &[u32], relu_dropout: Option<f64>) -> Case {
-    train_on(name, Input::gradient(x).filled(Fill::AwayFromZero(0.5)), lengths, relu_dropout)
-}
-
-fn train_on(name: &str, x: Input, lengths: &[u32], relu_dropout: Option<f64>) -> Case {
-    let clock = Input::u32([4], Fill::Below(1000));
-    let inputs = [inputs(x, lengths), vec![clock]].concat();
-    Case::new(name, Train { config: BatchNorm { relu_dropout, ..PLAIN }, stream: 5 }, inputs)
-}
-
-fn eval(name: &str, x: &[usize], lengths: &[u32], relu_dropout: Option<f64>) -> Case {
-    let config = BatchNorm { relu_dropout, ..PLAIN };
-    frozen(Case::new(name, Eval { config }, inputs(Input::data(x), lengths)))
-}
-
-/// Without gradients of gamma and beta.
-fn frozen(mut case: Case) -> Case {
-    (case.inputs[2].kind, case.inputs[3].kind) = (InputRole::Data, InputRole::Data);
-    case
-}
-
-fn cases() -> Vec<Case> {
-    let real = [128, 10, 128];
-    let full = [10; 128];
-    let mixed: Vec<u32> = (0..67).map(|b| b % 4).collect();
-    vec![
-        train("one column", &[3, 2, 1], &[2, 0, 1], None),
-        train("long clip", &[1, 100_000, 3], &[99_999], None),
-        train("rows without time", &[5, 3], &[1, 1, 0, 1, 1], None),
-        train("padding", &[4, 5, 7], &[5, 0, 3, 1], None),
-        train("padding, vec4", &[4, 5, 8], &[5, 0, 3, 1], None),
-        train("maps", &[3, 4, 6, 7], &[4, 0, 2], Some(0.0)),
-        train("maps, vec4", &[5, 3, 11, 8], &[3, 1, 0, 2, 3], Some(0.0)),
-        train("one valid row", &[2, 3, 4], &[0, 1], None),
-        train("no valid row", &[2, 3, 5], &[0, 0], None),
-        train("relu", &[4, 5, 4], &[5, 0, 3, 4], Some(0.0)),
-        train("relu and dropout", &[4, 5, 7], &[5, 2, 3, 4], Some(0.6)),
-        train("relu and dropout, vec4", &[4, 5, 8], &[5, 2, 3, 4], Some(0.6)),
-        train_on("input without gradient", Input::data([9, 3, 6]), &[3; 9], Some(0.5)),
-        train_on("far from zero", Input::gradient([40, 2, 4]).filled(Fill::Uniform(100.0, 101.0)), &[2; 40], None),
-        train_on("shared by the replicas", Input::data([3, 2, 4]).shared(), &[2, 1, 2], None),
-        train("several slices", &[67, 3, 17], &mixed, Some(0.3)),
-        train("several slices, vec4", &[67, 3, 36], &mixed, Some(0.3)),
-        train("slices of more rows", &[33_000, 1], &[1; 33_000], None),
-        frozen(train("gamma and beta without gradient", &[4, 3, 4], &[3, 1, 0, 2], None)),
-        eval("running statistics", &[4, 5, 7], &[5, 0, 3, 1], None),
-        eval("running statistics, maps", &[3, 4, 6, 7], &[4, 0, 2], None),
-        eval("running statistics, relu", &[4, 5, 8], &[5, 0, 3, 1], Some(0.6)),
-        train("att input", &real, &full, None).bench(),
-        train("att layer", &real, &full, Some(0.6)).bench(),
-        train("first maps of cnn-att", &[1, 20, 3072, 16], &[20], Some(0.0)).bench(),
-        eval("att layer, evaluation", &real, &full, Some(0.6)).bench(),
-    ]
-}
-
-pub(crate) const OP: Entry = Entry {
-    name: "batch_norm",
-    about: "batch norm of valid instances, ReLU and dropout",
-    shaders: &[&SHADERS[0][0], &SHADERS[0][1], &SHADERS[1][0], &SHADERS[1][1]],
-    cases,
-};
