@@ -18,7 +18,8 @@ const folder = process.argv[2];
 // Keeps a reference, or it would be collected before the device.
 const gpu = globalThis.dawnInstance = dawn.create(['backend=null']);
 const adapter = await gpu.requestAdapter();
-const device = await adapter.requestDevice({ requiredFeatures: ['subgroups'].filter(f => adapter.features.has(f)) });
+const wanted = ['subgroups', 'shader-f16'].filter(f => adapter.features.has(f));
+const device = await adapter.requestDevice({ requiredFeatures: wanted });
 
 /** What `make` returns, and the validation error it raises, if any. */
 async function attempt(make) {

@@ -7,6 +7,9 @@
 //
 // M pixels of y, K = size^2 C kernel positions and channels, the channel innermost. patches(x) is never stored: a
 // tile loads its elements from x. With VEC4, C and N are multiples of 4, and four neighbours in K are of one pixel.
+#ifdef F16
+enable f16;
+#endif
 #import grid
 #import tile_product
 #import conv2d

@@ -6,6 +6,9 @@
 //
 // With S segments there is a product for each: segment s has the rows s, s + S, ... of x and y, and its own columns of
 // w (N, S, K). With VEC4, N and K are multiples of 4; else the last four of a row may be fewer.
+#ifdef F16
+enable f16;
+#endif
 #import grid
 #import tile_product
 #import linear

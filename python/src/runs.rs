@@ -166,7 +166,8 @@ pub fn evaluate(arguments: &Bound<PyTuple>) -> PyResult<Py<PyAny>> {
         let gpu = Gpu::open(device.as_deref())?;
         let mut notes: Vec<String> = vec![];
         let front_end = frontend_weights;
-        let evaluation = RunEvaluation { dataset, features, feature_scale, front_end, split, threshold, force };
+        let evaluation =
+            RunEvaluation { dataset, features, feature_scale, front_end, split, threshold, precision: None, force };
         let mut load = |config: &mut Config| clips(&gpu, config, Labels::Any, &caller);
         let evaluation = evaluation.of(&gpu, &run, &mut load, &mut |line| notes.push(line.into()))?;
         Ok(evaluation.map(|evaluation| json!({ "evaluation": evaluation, "notes": notes })))

@@ -31,8 +31,15 @@ const ACROSS = QUADS / SIDE;
 // vec4 of a step in a tile: with one of padding, the blocks of neighbours are in different banks.
 const ROW = QUADS + 1u;
 
-var<workgroup> a_tile: array<vec4<f32>, DEPTH * ROW>; // (DEPTH, lines of A)
-var<workgroup> b_tile: array<vec4<f32>, DEPTH * ROW>; // (DEPTH, lines of B)
+#ifdef F16
+// Rounded to half precision: half the workgroup memory, and half of what is read from it. Sums are in f32.
+alias Operands = vec4<f16>;
+#else
+alias Operands = vec4<f32>;
+#endif
+
+var<workgroup> a_tile: array<Operands, DEPTH * ROW>; // (DEPTH, lines of A)
+var<workgroup> b_tile: array<Operands, DEPTH * ROW>; // (DEPTH, lines of B)
 
 alias Block = array<vec4<f32>, 4>;
 alias Lines = array<vec4<f32>, SIDE>;
@@ -61,11 +68,11 @@ fn transposed(block: Block) -> Block {
 
 // Puts a block of four steps whose first line and step these are.
 fn put_a(line0: u32, step: u32, block: Block) {
-    for (var j = 0u; j < 4u; j++) { a_tile[(step + j) * ROW + line0 / 4u] = block[j]; }
+    for (var j = 0u; j < 4u; j++) { a_tile[(step + j) * ROW + line0 / 4u] = Operands(block[j]); }
 }
 
 fn put_b(line0: u32, step: u32, block: Block) {
-    for (var j = 0u; j < 4u; j++) { b_tile[(step + j) * ROW + line0 / 4u] = block[j]; }
+    for (var j = 0u; j < 4u; j++) { b_tile[(step + j) * ROW + line0 / 4u] = Operands(block[j]); }
 }
 
 // Adds the products of the slice in the tiles.
@@ -74,8 +81,8 @@ fn multiply(sums: ptr<function, Sums>, local_index: u32) {
         var a: Lines;
         var b: Lines;
         for (var h = 0u; h < SIDE; h++) {
-            a[h] = a_tile[d * ROW + h * ACROSS + local_index / ACROSS];
-            b[h] = b_tile[d * ROW + h * ACROSS + local_index % ACROSS];
+            a[h] = vec4<f32>(a_tile[d * ROW + h * ACROSS + local_index / ACROSS]);
+            b[h] = vec4<f32>(b_tile[d * ROW + h * ACROSS + local_index % ACROSS]);
         }
         for (var i = 0u; i < 4u * SIDE; i++) {
             for (var h = 0u; h < SIDE; h++) { (*sums)[i][h] += a[i / 4u][i % 4u] * b[h]; }
@@ -86,7 +93,9 @@ fn multiply(sums: ptr<function, Sums>, local_index: u32) {
 // Adds the slice's steps of the lines of A that an invocation computes with.
 fn add_lines(lines: ptr<function, Lines>, local_index: u32) {
     for (var d = 0u; d < DEPTH; d++) {
-        for (var h = 0u; h < SIDE; h++) { (*lines)[h] += a_tile[d * ROW + h * ACROSS + local_index / ACROSS]; }
+        for (var h = 0u; h < SIDE; h++) {
+            (*lines)[h] += vec4<f32>(a_tile[d * ROW + h * ACROSS + local_index / ACROSS]);
+        }
     }
 }
 

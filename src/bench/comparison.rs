@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::bench::results::{BenchReport, PeerResult, StepResult, Work};
 use crate::core::files::write_atomic;
 use crate::core::numbers::{count, duration, percent, three_digits, times};
+use crate::gpu::Precision;
 use crate::report::tables::table::{Align, Style, Table};
 use crate::{Error, Result};
 
@@ -90,7 +91,10 @@ pub fn compare(reports: &[BenchReport]) -> Result<Comparison> {
 
 /// Adapter names, numbered if repeated (another driver, version or backend of the same adapter).
 fn labels(reports: &[BenchReport]) -> Vec<String> {
-    let name = |r: &BenchReport| format!("{} ({})", r.adapter.name, r.adapter.backend);
+    let name = |r: &BenchReport| {
+        let precision = if r.precision == Precision::F32 { String::new() } else { format!(", {}", r.precision) };
+        format!("{} ({}{precision})", r.adapter.name, r.adapter.backend)
+    };
     let all: Vec<String> = reports.iter().map(name).collect();
     let again = |i: usize| all[..i].iter().filter(|l| **l == all[i]).count();
     (0..all.len())

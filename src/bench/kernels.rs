@@ -11,13 +11,13 @@ use crate::bench::results::{KernelResult, Peak, Time};
 use crate::bench::timer::Timer;
 use crate::check::{Case, Fixture};
 use crate::core::error::Result;
-use crate::gpu::{Dispatch, View};
+use crate::gpu::{Dispatch, Precision, View};
 use crate::graph::Cost;
 
 /// Times the dispatches of `case`, forward and backward, with the kernel variants of the adapter.
-pub fn kernels(timer: &Timer, case: &Case, peak: Peak) -> Result<Vec<KernelResult>> {
+pub fn kernels(timer: &Timer, case: &Case, peak: Peak, precision: Precision) -> Result<Vec<KernelResult>> {
     let gpu = timer.gpu;
-    let fixture = Fixture::new(gpu, case, gpu.adapter().target(), &[0], 1)?;
+    let fixture = Fixture::new(gpu, case, gpu.adapter().target_of(precision)?, &[0], 1)?;
     fixture.fill(gpu)?;
     // One full replay, so that kernels that read the indices of earlier ones can be replayed alone.
     gpu.run(|s| s.replay(&[&fixture.plan.recording], 1))?;
@@ -28,7 +28,7 @@ pub fn kernels(timer: &Timer, case: &Case, peak: Peak) -> Result<Vec<KernelResul
     let steps = fixture.prepared.draft.steps();
     let mut results = vec![];
     for (at, dispatch) in steps.iter().enumerate() {
-        let Time { seconds, sampling } = timer.time(&[&fixture.plan.single(gpu, dispatch)?])?;
+        let Time { seconds, sampling } = timer.time(&[&fixture.plan.part(gpu, std::slice::from_ref(dispatch))?])?;
         let work = work(dispatch, cost, (at < forward).then_some(computing));
         let (gflops, gbs) = (work.flops / seconds / 1e9, work.bytes / seconds / 1e9);
         let before = steps[..at].iter().filter(|d| d.entry == dispatch.entry).count();

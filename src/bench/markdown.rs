@@ -16,7 +16,8 @@ impl BenchReport {
     pub fn markdown(&self) -> String {
         let (adapter, host) = (&self.adapter, &self.host);
         let mut page = format!("# {}, {}\n\n", adapter.name, adapter.backend);
-        page += &format!("wmic {}, {}. Driver {}.\n", self.wmic_version, self.date, adapter.driver);
+        let (version, date, driver) = (&self.wmic_version, &self.date, &adapter.driver);
+        page += &format!("wmic {version}, {date}. Driver {driver}. Products in {}.\n", self.precision);
         page += &format!("{}, {} cores, {}.\n\n{ABOUT}", host.cpu, host.cores, host.os);
         for warning in &self.warnings {
             page += &format!("\n> **Warning:** {warning}\n");

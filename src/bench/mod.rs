@@ -11,6 +11,7 @@ mod peak;
 pub mod results;
 mod steps;
 mod timer;
+pub mod tune;
 mod warnings;
 
 #[doc(hidden)]
@@ -25,14 +26,15 @@ pub use timer::Timer;
 pub use warnings::{Load, warnings};
 
 use crate::bench::results::{AdapterInfo, BenchReport, Peak};
-use crate::gpu::{Adapter, AdapterKind, Gpu};
+use crate::gpu::{Adapter, AdapterKind, Gpu, Precision};
 
 /// An empty report with this machine, this adapter and the time.
-pub fn report(gpu: &Gpu, peak: Peak) -> BenchReport {
+pub fn report(gpu: &Gpu, peak: Peak, precision: Precision) -> BenchReport {
     BenchReport {
         wmic_version: env!("CARGO_PKG_VERSION").into(),
         date: host::date(),
         adapter: about(gpu.adapter()),
+        precision,
         host: host::host(),
         peak,
         kernels: vec![],

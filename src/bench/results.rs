@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::core::files::{read_limited, write_atomic};
 use crate::core::numbers::{duration, si};
+use crate::gpu::Precision;
 use crate::{Error, Result};
 
 /// A benchmark file larger than this is not one.
@@ -21,6 +22,9 @@ pub struct BenchReport {
     /// ISO 8601, UTC.
     pub date: String,
     pub adapter: AdapterInfo,
+    /// Of the operands of matrix products; files of earlier versions do not have it.
+    #[serde(default)]
+    pub precision: Precision,
     pub host: Host,
     pub peak: Peak,
     pub kernels: Vec<KernelResult>,
@@ -305,10 +309,11 @@ impl BenchReport {
     /// # Errors
     /// `Usage` if `earlier` is of another adapter, driver or version.
     pub fn after(self, earlier: BenchReport) -> Result<BenchReport> {
-        let who = |r: &BenchReport| (r.adapter.clone(), r.wmic_version.clone());
+        let who = |r: &BenchReport| (r.adapter.clone(), r.precision, r.wmic_version.clone());
         if who(&self) != who(&earlier) {
             let AdapterInfo { name, driver, .. } = &earlier.adapter;
-            let of = format!("{name}, driver {driver}, by wmic {}", earlier.wmic_version);
+            let (precision, version) = (earlier.precision, &earlier.wmic_version);
+            let of = format!("{name}, driver {driver}, in {precision}, by wmic {version}");
             return Err(Error::Usage(format!("cannot add to results of {of}: name another file")));
         }
         let peak = self.peak.best(earlier.peak);

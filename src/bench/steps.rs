@@ -8,7 +8,7 @@ use crate::data::{Dataset, FeatureValues, Features, SplitBy};
 use crate::features::device_dataset::DeviceDataset;
 use crate::features::feature_config::FeatureConfig;
 use crate::features::front_end::{FrontEnd, Source};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Precision};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
 use crate::nn::front_ends::vggish::{TrainFrontEnd, Width};
@@ -19,6 +19,7 @@ use crate::ops::sample::Order;
 use crate::run::config::{Config, Notes, Pretraining};
 use crate::run::network::frozen;
 use crate::run::pretraining::words;
+use crate::run::tuning::Tuning;
 use crate::train::learner::Learner;
 
 /// Of OpenMIC-2018.
@@ -50,6 +51,7 @@ pub struct Step {
     /// Clips.
     pub batch: usize,
     pub replicas: usize,
+    pub precision: Precision,
 }
 
 impl Step {
@@ -57,7 +59,8 @@ impl Step {
     /// frozen VGGish of 1/4 width, objectives of pre-training at this width, single-note models at 1/8 width.
     fn new(model: &'static Model, replicas: usize, width: Option<Width>) -> Step {
         let width = width.unwrap_or(if model.is_single_note() { NOTES.width } else { WIDTH });
-        Step { model, train_front_end: TrainFrontEnd::None, width, batch: model.protocol.batch, replicas }
+        let (train_front_end, batch, precision) = (TrainFrontEnd::None, model.protocol.batch, Precision::F32);
+        Step { model, train_front_end, width, batch, replicas, precision }
     }
 
     /// A visual model with all of VGGish trained, on 4 clips of 10 patches.
@@ -100,9 +103,9 @@ fn on_embeddings(model: &Model) -> bool {
     model.inputs[0].row().embedding
 }
 
-/// Times a training step; `profiled`: also every dispatch of it on its own.
-pub fn step(timer: &Timer, step: Step, profiled: bool) -> Result<StepResult> {
-    let learner = learner(timer.gpu, step)?;
+/// Times a training step with what is kept of `wmic tune`; `profiled`: also every dispatch of it on its own.
+pub fn step(timer: &Timer, step: Step, tuning: Option<&Tuning>, profiled: bool) -> Result<StepResult> {
+    let learner = learner(timer.gpu, step, tuning)?;
     let time = timer.time(&learner.step_plans().map(|plan| &plan.recording))?;
     let mut result = StepResult::new(Work::Training, step.name(), step.batch, step.replicas, time);
     if profiled {
@@ -115,7 +118,7 @@ fn profile(timer: &Timer, learner: &Learner, ms_per_step: f64) -> Result<Profile
     let mut kernels: Vec<StepKernel> = vec![];
     for plan in learner.step_plans() {
         for dispatch in &plan.dispatches {
-            let time = timer.time(&[&plan.single(timer.gpu, dispatch)?])?;
+            let time = timer.time(&[&plan.part(timer.gpu, std::slice::from_ref(dispatch))?])?;
             let (ms, sampling) = (time.seconds * 1e3, time.sampling);
             match kernels.iter_mut().find(|k| k.kernel == dispatch.entry) {
                 Some(k) => {
@@ -134,8 +137,18 @@ fn profile(timer: &Timer, learner: &Learner, ms_per_step: f64) -> Result<Profile
     Ok(Profile { kernels, difference_ms })
 }
 
-fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
-    let Step { model, train_front_end, width, batch, replicas } = step;
+fn learner<'a>(gpu: &'a Gpu, step: Step, tuning: Option<&Tuning>) -> Result<Learner<'a>> {
+    let (mut config, data) = example(step)?;
+    config.tuning = tuning.cloned();
+    let dataset = DeviceDataset::of_dataset(gpu, &data)?;
+    let splits = vec![(data.train.clone(), data.train.clone()); step.replicas];
+    let frozen = [frozen(gpu, &config)?, words(gpu, &data)?].concat();
+    Learner::new(gpu, &config, &dataset, &frozen, &splits, Order::Shuffled)
+}
+
+/// The settings and the dataset of noise of a step.
+pub(super) fn example(step: Step) -> Result<(Config, Dataset)> {
+    let Step { model, train_front_end, width, batch, replicas, precision } = step;
     let clips = BATCHES * batch;
     let kind = model.input(train_front_end, NOTES.input);
     let instance_len = kind.instance_len(width);
@@ -176,12 +189,10 @@ fn learner(gpu: &Gpu, step: Step) -> Result<Learner<'_>> {
         batch,
         front_end: model.trains_vggish().then(|| FrontEnd::new(Source::Random(0), width)),
         train_front_end,
+        precision,
         notes: model.is_single_note().then_some(Notes { width, ..NOTES }),
         pretrain: objective.then(|| Pretraining { width, ..Default::default() }),
         ..Config::of(model.name, "noise")?
     };
-    let dataset = DeviceDataset::of_dataset(gpu, &data)?;
-    let splits = vec![(data.train.clone(), data.train.clone()); replicas];
-    let frozen = [frozen(gpu, &config)?, words(gpu, &data)?].concat();
-    Learner::new(gpu, &config, &dataset, &frozen, &splits, Order::Shuffled)
+    Ok((config, data))
 }

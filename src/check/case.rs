@@ -123,12 +123,12 @@ impl Default for Tolerance {
 }
 
 impl Tolerance {
-    /// The error as a fraction of the tolerance: above 1 fails.
-    pub(super) fn share(&self, got: f64, want: f64) -> f64 {
+    /// The error as a fraction of the tolerance, beside which `rounded` is allowed: above 1 fails.
+    pub(super) fn share(&self, got: f64, want: f64, rounded: f64) -> f64 {
         if got == want {
             return 0.0;
         }
-        let share = (got - want).abs() / (self.atol + self.rtol * want.abs());
+        let share = (got - want).abs() / (self.atol + self.rtol * want.abs() + rounded);
         if share.is_nan() { f64::INFINITY } else { share }
     }
 }

@@ -1,12 +1,10 @@
 //! The checks for an adapter.
 
-use std::cell::OnceCell;
-
 use super::case::Case;
 use super::entry::Entry;
-use super::run::{Outcome, check_against};
+use super::run::{Outcome, References, check_against};
 use crate::core::error::Result;
-use crate::gpu::{Gpu, Target};
+use crate::gpu::{Adapter, Gpu, Target};
 
 /// A case of an op, with the kernel variants of each target.
 pub struct Check {
@@ -14,16 +12,21 @@ pub struct Check {
     pub targets: Vec<Target>,
 }
 
-/// Every case of `ops` with the portable kernels and, if those of the adapter's own target differ, with these too.
+/// Every case of `ops` with the portable kernels and, where they differ, with those of the adapter's own target and
+/// with the portable ones in half precision, if the adapter has it.
 ///
 /// # Errors
 /// Whatever an op raises while it describes its dispatches.
-pub fn list(ops: &[&Entry], own: Target) -> Result<Vec<Check>> {
+pub fn list(ops: &[&Entry], adapter: &Adapter) -> Result<Vec<Check>> {
+    let halves = adapter.precisions().iter().map(|precision| Target::PORTABLE.with(*precision));
+    let others: Vec<Target> = [adapter.target()].into_iter().chain(halves).collect();
     let mut checks = vec![];
     for case in ops.iter().flat_map(|entry| (entry.cases)()) {
-        let mut targets = vec![Target::PORTABLE];
-        if case.draft(own)?.steps() != case.draft(Target::PORTABLE)?.steps() {
-            targets.push(own);
+        let (mut targets, portable) = (vec![Target::PORTABLE], case.draft(Target::PORTABLE)?);
+        for &target in &others {
+            if case.draft(target)?.steps() != portable.steps() {
+                targets.push(target);
+            }
         }
         checks.push(Check { case, targets });
     }
@@ -33,9 +36,9 @@ pub fn list(ops: &[&Entry], own: Target) -> Result<Vec<Check>> {
 impl Check {
     /// The outcome for each target. One that cannot run (a kernel that the driver rejects) fails.
     pub fn run(&self, gpu: &Gpu) -> impl Iterator<Item = Outcome> {
-        let expected = OnceCell::new();
+        let references = References::default();
         self.targets.iter().map(move |&target| {
-            check_against(gpu, &self.case, target, &expected).unwrap_or_else(|error| Outcome {
+            check_against(gpu, &self.case, target, &references).unwrap_or_else(|error| Outcome {
                 op: self.case.op.name(),
                 case: self.case.name.clone(),
                 target,

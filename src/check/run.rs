@@ -9,7 +9,7 @@ use super::fixture::{Fixture, Prepared, Run};
 use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::core::random::Stream;
-use crate::gpu::{AdapterKind, Gpu, Target};
+use crate::gpu::{AdapterKind, Gpu, Precision, Target};
 use crate::graph::Dtype;
 
 /// Up to this many elements of an input, every coordinate of its gradient is checked; beyond, random directions, of
@@ -60,7 +60,15 @@ impl Outcome {
     }
 }
 
-/// What the reference gives for replica 0, the same for every target.
+/// What the reference gives for replica 0, the same for every target; each is computed when it is needed first.
+#[derive(Default)]
+pub(super) struct References {
+    expected: OnceCell<Expected>,
+    /// The same of absolute values: the sums of the absolute values of what linear ops add up, of which a rounding
+    /// error is a part.
+    sizes: OnceCell<Expected>,
+}
+
 pub(crate) struct Expected {
     pub y: Vec<Array<f64>>,
     /// Per input with a gradient, the slopes along its `directions`.
@@ -68,26 +76,40 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    pub fn new(case: &Case, prepared: &Prepared) -> Expected {
+    /// `map`: of all values, those of directions and of the outputs' gradients, too.
+    pub fn new(case: &Case, prepared: &Prepared, map: fn(f64) -> f64) -> Expected {
+        let all = |arrays: &[Array<f64>]| arrays.iter().map(|array| array.clone().map(map)).collect::<Vec<_>>();
+        let (x, dy) = (all(&prepared.x[0]), all(&prepared.dy[0]));
         let slopes = |(i, input): (usize, &Input)| {
             if !input.wants_gradient() || prepared.seeded().is_empty() {
                 return vec![];
             }
-            let directions = directions(input.spec.shape.len(), case.is_large());
-            directions.iter().map(|(_, direction)| slope(case, prepared, i, direction)).collect()
+            let directions = directions(input.spec.shape.len(), case.is_large()).into_iter();
+            let mapped = |direction: Vec<f64>| direction.into_iter().map(map).collect::<Vec<_>>();
+            directions.map(|(_, of)| slope(case, prepared.seeded(), &x, &dy, i, &mapped(of))).collect()
         };
-        let y = case.op.reference(&prepared.x[0]);
+        let y = case.op.reference(&x);
         Expected { y, slopes: case.inputs.iter().enumerate().map(slopes).collect() }
+    }
+}
+
+/// The largest error of a product of two operands relative to it, beyond that of f32: those in half precision are each
+/// rounded to 11 significant bits, by up to 2^-11 of their size.
+fn rounding(precision: Precision) -> f64 {
+    const HALF: f64 = 1.0 + 1.0 / 2048.0;
+    match precision {
+        Precision::F32 => 0.0,
+        Precision::F16 => HALF * HALF - 1.0,
     }
 }
 
 /// Checks `case` on `gpu` with the kernel variants of `target`.
 pub fn check(gpu: &Gpu, case: &Case, target: Target) -> Result<Outcome> {
-    check_against(gpu, case, target, &OnceCell::new())
+    check_against(gpu, case, target, &References::default())
 }
 
 /// As `check`, with what the reference gives, which the first target fills in.
-pub(super) fn check_against(gpu: &Gpu, case: &Case, target: Target, expected: &OnceCell<Expected>) -> Result<Outcome> {
+pub(super) fn check_against(gpu: &Gpu, case: &Case, target: Target, references: &References) -> Result<Outcome> {
     let mut failures = Vec::new();
     let one = Fixture::new(gpu, case, target, &[0], 1)?;
     let alone = one.run(gpu, &mut failures)?;
@@ -97,8 +119,10 @@ pub(super) fn check_against(gpu: &Gpu, case: &Case, target: Target, expected: &O
     if replayed && one.run(gpu, &mut failures)? != alone {
         failures.push("a replay is not bit-identical".into());
     }
-    let expected = expected.get_or_init(|| Expected::new(case, &one.prepared));
-    let (forward, gradient) = compare(case, expected, &alone, &mut failures);
+    let expected = references.expected.get_or_init(|| Expected::new(case, &one.prepared, |v| v));
+    let error = rounding(target.precision);
+    let sizes = (error > 0.0).then(|| references.sizes.get_or_init(|| Expected::new(case, &one.prepared, f64::abs)));
+    let (forward, gradient) = compare(case, expected, sizes.map(|sizes| (error, sizes)), &alone, &mut failures);
 
     // Small cases try the same kernels with several consumers and several replicas.
     if gradient.is_some() && !case.is_large() {
@@ -136,7 +160,13 @@ fn same_replica(single: &Run, together: &Run, r: usize) -> bool {
 }
 
 /// Compares replica 0 with the reference: outputs, then gradients with central differences.
-fn compare(case: &Case, expected: &Expected, run: &Run, failures: &mut Vec<String>) -> (f64, Option<f64>) {
+fn compare(
+    case: &Case,
+    expected: &Expected,
+    sizes: Option<(f64, &Expected)>,
+    run: &Run,
+    failures: &mut Vec<String>,
+) -> (f64, Option<f64>) {
     let want = &expected.y;
     let dtypes: Vec<Dtype> = case.op.infer(&case.specs()).expect("inferred before").y.iter().map(|s| s.dtype).collect();
     assert_eq!(run.y.len(), want.len(), "{}: the reference has as many outputs as the op", case.name);
@@ -148,7 +178,8 @@ fn compare(case: &Case, expected: &Expected, run: &Run, failures: &mut Vec<Strin
                 Dtype::F32 => f64::from(f32::from_bits(*bits)),
                 Dtype::U32 => f64::from(*bits),
             };
-            let share = case.forward.share(got, *want);
+            let rounded = sizes.map_or(0.0, |(error, sizes)| error * sizes.y[o][i]);
+            let share = case.forward.share(got, *want, rounded);
             if share > 1.0 && worst <= 1.0 {
                 failures.push(format!("output {o}[{i}] is {got}, expected {want}"));
             }
@@ -162,12 +193,14 @@ fn compare(case: &Case, expected: &Expected, run: &Run, failures: &mut Vec<Strin
     for (i, dx) in run.dx.iter().enumerate() {
         let Some(dx) = dx else { continue };
         let dx: Vec<f64> = dx.iter().map(|v| f64::from(f32::from_bits(*v))).collect();
-        for ((name, direction), &want) in directions(dx.len(), case.is_large()).iter().zip(&expected.slopes[i]) {
+        let directions = directions(dx.len(), case.is_large());
+        for (k, ((name, direction), &want)) in directions.iter().zip(&expected.slopes[i]).enumerate() {
             let got: f64 = dx.iter().zip(direction).map(|(g, d)| g * d).sum();
             let size: f64 = dx.iter().zip(direction).map(|(g, d)| (g * d).abs()).sum();
             // A direction sums many errors, so the tolerance grows with the terms, not with their sum.
             let allowed = case.gradient.atol * direction.iter().map(|d| d * d).sum::<f64>().sqrt()
-                + case.gradient.rtol * size.max(want.abs());
+                + case.gradient.rtol * size.max(want.abs())
+                + sizes.map_or(0.0, |(error, sizes)| error * sizes.slopes[i][k]);
             let share = if (got - want).is_nan() { f64::INFINITY } else { (got - want).abs() / allowed };
             if share > 1.0 && worst_gradient <= 1.0 {
                 failures.push(format!("gradient of input {i}, {name}: {got}, central differences give {want}"));
@@ -194,17 +227,14 @@ fn directions(len: usize, few: bool) -> Vec<(String, Vec<f64>)> {
 }
 
 /// Central difference of sum(dy y) along a direction of input `i`.
-fn slope(case: &Case, prepared: &Prepared, i: usize, direction: &[f64]) -> f64 {
+fn slope(case: &Case, seeded: &[usize], x: &[Array<f64>], dy: &[Array<f64>], i: usize, direction: &[f64]) -> f64 {
     let value = |step: f64| -> f64 {
-        let mut x = prepared.x[0].clone();
+        let mut x = x.to_vec();
         x[i].data_mut().iter_mut().zip(direction).for_each(|(v, d)| *v += step * d);
         let y = case.op.reference(&x);
-        prepared
-            .seeded()
-            .iter()
-            .zip(&prepared.dy[0])
-            .map(|(&o, dy)| y[o].data().iter().zip(dy.data()).map(|(y, dy)| y * dy).sum::<f64>())
-            .sum()
+        let product =
+            |(&o, dy): (&usize, &Array<f64>)| y[o].data().iter().zip(dy.data()).map(|(y, dy)| y * dy).sum::<f64>();
+        seeded.iter().zip(dy).map(product).sum()
     };
     const STEP: f64 = 1e-5;
     (value(STEP) - value(-STEP)) / (2.0 * STEP)

@@ -1,11 +1,12 @@
 //! What several commands share.
 
-use super::output::{print, print_json};
+use super::output::{note, one_line, print, print_json};
 use super::user_config::user;
 use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
 use wmic::report::tables::evaluation::{calibration, class_table, summary};
 use wmic::report::tables::table::Style;
+use wmic::run::tuning::Tuning;
 
 /// How a command without an error ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,13 @@ impl Device {
     pub fn open(&self) -> wmic::Result<Gpu> {
         Gpu::open(self.device.as_deref().or(user().device.as_deref()))
     }
+}
+
+/// The tilings that `wmic tune` keeps for the adapter, for new runs and predictions; those of a damaged file are not
+/// used, and the user is told so.
+pub fn kept_tuning(gpu: &Gpu) -> Option<Tuning> {
+    let damaged = |error| note(&one_line(&format!("warning: {error}; the default tiles are used")));
+    Tuning::kept(gpu.adapter()).map_err(damaged).ok()
 }
 
 /// The per-class table and the summary line, or the JSON object.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::clips::load_clips;
-use super::common::{Device, Status};
+use super::common::{Device, Status, kept_tuning};
 use super::output::{note, one_line, print, print_json};
 use super::pretrain;
 use super::settings::{SeedArgs, SettingArgs, of_experiment, of_run};
@@ -16,6 +16,7 @@ use wmic::report::tables;
 use wmic::report::tables::evaluation::summary;
 use wmic::report::tables::table::{Style, printable};
 use wmic::run::clips::Labels;
+use wmic::run::config::Config;
 use wmic::{Dataset, Session, report};
 
 /// Train every model of an experiment with its own protocol, and compare them
@@ -73,9 +74,11 @@ impl Args {
         if pretrainings.iter().all(Option::is_none) && !self.pretrain_sounds.is_empty() {
             return Err(wmic::Error::Usage("no entry pre-trains its front end: remove `pretrain_sounds`".into()).into());
         }
-        let configs = configs.into_iter().zip(pretrainings).collect();
         let out = self.out.clone().map_or_else(|| experiment.default_path(&self.dataset), Ok)?;
         let gpu = self.device.open()?;
+        let tuning = kept_tuning(&gpu);
+        let configs = configs.into_iter().map(|config| Config { tuning: tuning.clone(), ..config });
+        let configs = configs.zip(pretrainings).collect();
         let mut load = |gpu: &_, config: &mut _| load_clips(gpu, config, Labels::Required);
         let Some(runs) =
             Runs::prepare(&gpu, experiment, configs, &out, self.force, &mut pretrain::front_ends, &mut load)?

@@ -9,6 +9,7 @@ use super::output::note;
 use super::settings::{WEIGHTS, help_of, help_of_run, in_options, variant};
 use wmic::data::FeatureScale;
 use wmic::features::front_end::Source;
+use wmic::gpu::Precision;
 use wmic::metrics::thresholds::Threshold;
 use wmic::predict::run_evaluation::RunEvaluation;
 use wmic::predict::trained::Split;
@@ -37,6 +38,9 @@ pub struct Args {
     force: bool,
     #[arg(long, value_name = "P|tuned|precision:P", help = help_of_run("threshold"))]
     threshold: Option<Threshold>,
+    /// Precision of the operands of matrix products and convolutions [default: that of the run, f32 or f16]
+    #[arg(long, value_parser = variant::<Precision>())]
+    arithmetic: Option<Precision>,
     #[command(flatten)]
     device: Device,
     /// Print one JSON object instead of tables
@@ -54,6 +58,7 @@ impl Args {
             front_end: self.frontend_weights,
             split: self.split,
             threshold: self.threshold,
+            precision: self.arithmetic,
             force: self.force,
         };
         let gpu = self.device.open()?;

@@ -23,6 +23,7 @@ mod settings;
 mod short;
 mod synth;
 mod train;
+mod tune;
 mod user_config;
 mod weights;
 
@@ -71,6 +72,7 @@ enum Command {
     Devices(devices::Args),
     Check(check::Args),
     Bench(bench::Args),
+    Tune(Box<tune::Args>),
     Completions(completions::Args),
     Manual(manual::Args),
 }
@@ -118,6 +120,7 @@ pub fn run() -> ExitCode {
         Command::Devices(args) => args.run(),
         Command::Check(args) => args.run(),
         Command::Bench(args) => args.run(),
+        Command::Tune(args) => args.run(),
         Command::Completions(args) => args.run(self::command()),
         Command::Manual(args) => args.run(self::command()),
     };

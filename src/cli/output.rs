@@ -48,8 +48,13 @@ impl Progress {
 
     /// Starts the next step.
     pub fn next(&self, what: &str) {
-        self.0.set_message(printable(what));
         self.0.inc(1);
+        self.message(what);
+    }
+
+    /// What is done in this step now.
+    pub fn message(&self, what: &str) {
+        self.0.set_message(printable(what));
         self.0.tick();
     }
 

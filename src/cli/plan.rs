@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::common::{Device, Status};
+use super::common::{Device, Status, kept_tuning};
 use super::output::{note, print, print_json};
 use super::settings::{SeedArgs, SettingArgs, in_options, models, of_run};
 use wmic::core::files::absolute;
 use wmic::core::numbers;
-use wmic::gpu::{Gpu, Target};
+use wmic::gpu::{Gpu, Target, Tuned};
 use wmic::report::tables::table::{Align, Style, Table, printable};
 use wmic::run::config::Config;
+use wmic::run::tuning::Tuning;
 use wmic::train::outline::{Extent, ForestOutline, Outline};
 
 /// Show the dispatches, memory and work of a training run without running it
@@ -55,16 +56,20 @@ impl Args {
             let outline = ForestOutline::of(&config, extent.dims);
             if self.json { print_json(&outline)? } else { print(&forest_table(outline))? }
         } else {
-            let target = if self.portable { Target::PORTABLE } else { gpu.adapter().target() };
-            show(&gpu, target, &config, &extent, self.json)?;
+            config.tuning = kept_tuning(&gpu).filter(|_| !self.portable);
+            let mut kernels = Tuning::kernels(config.tuning.as_ref(), gpu.adapter(), config.precision)?;
+            if self.portable {
+                kernels.target = Target::PORTABLE.with(config.precision);
+            }
+            show(&gpu, kernels, &config, &extent, self.json)?;
         }
         Ok(Status::Done)
     }
 }
 
 /// Prints what a run of a network takes.
-pub fn show(gpu: &Gpu, target: Target, config: &Config, extent: &Extent, json: bool) -> anyhow::Result<()> {
-    let outline = Outline::of(gpu, target, config, extent)?;
+pub fn show(gpu: &Gpu, kernels: Tuned, config: &Config, extent: &Extent, json: bool) -> anyhow::Result<()> {
+    let outline = Outline::of(gpu, kernels, config, extent)?;
     if let Some(limit) = &outline.limit {
         note(&in_options(format!("warning: {} cannot run it: {limit}", gpu.adapter().name)));
     }

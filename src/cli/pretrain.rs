@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::PossibleValuesParser;
 
 use super::clips::with_progress;
-use super::common::{Device, Status};
+use super::common::{Device, Status, kept_tuning};
 use super::output::{note, print};
 use super::plan;
 use super::settings::{SeedArgs, help_of, of_run, variant};
@@ -153,9 +153,16 @@ impl Args {
                 let gpu = self.device.open()?;
                 let Some(data) = load(&gpu, &mut config)? else { return Ok(Status::Interrupted) };
                 if self.plan {
-                    plan::show(&gpu, gpu.adapter().target(), &config, &Extent::of_clips(&gpu, &config, &data)?, false)?;
+                    plan::show(
+                        &gpu,
+                        gpu.adapter().target().into(),
+                        &config,
+                        &Extent::of_clips(&gpu, &config, &data)?,
+                        false,
+                    )?;
                     return Ok(Status::Done);
                 }
+                config.tuning = kept_tuning(&gpu);
                 conclude(Session::begin(&gpu, &config, &data, &out, self.force)?, &data, &out)
             }
         }
@@ -194,7 +201,7 @@ fn load(gpu: &Gpu, config: &mut Config) -> Result<Option<Dataset>> {
 /// The front ends of `config`, of a run in a folder of `within` that is named after what determines them: trained,
 /// unless they are there. `None` if the user interrupted.
 pub fn front_ends(gpu: &Gpu, config: &Config, within: &Path) -> Result<Option<Vec<PathBuf>>> {
-    let mut config = config.clone();
+    let mut config = Config { tuning: kept_tuning(gpu), ..config.clone() };
     let Some(data) = load(gpu, &mut config)? else { return Ok(None) };
     let out = within.join(name(&config, &data)?);
     let files: Vec<PathBuf> = config.seeds.iter().map(|&seed| out.join(front_end_file(&config.seeds, seed))).collect();

@@ -8,8 +8,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::clips::{load_clips, stop_on_interrupt};
-use super::common::print_evaluation;
-use super::common::{Device, Status};
+use super::common::{Device, Status, kept_tuning, print_evaluation};
 use super::output::{note, print};
 use super::settings::{SeedArgs, SettingArgs, models, of_run};
 use wmic::core::numbers;
@@ -71,6 +70,7 @@ impl Args {
                 let out = self.out.unwrap_or_else(|| RunDir::default_path(&config));
                 RunDir::vacant(&out, self.force, &config)?;
                 let gpu = self.device.open()?;
+                config.tuning = kept_tuning(&gpu);
                 match load_clips(&gpu, &mut config, Labels::Required)? {
                     Some(data) => train(&gpu, &config, &data, &out, self.force, self.json),
                     None => Ok(Status::Interrupted),

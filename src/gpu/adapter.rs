@@ -30,29 +30,58 @@ impl fmt::Display for AdapterKind {
     }
 }
 
+/// Element type of the operands of matrix products in workgroup memory. Sums, results and weights are f32 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    #[default]
+    F32,
+    /// Rounded to half precision: 11 significant bits, from 6e-8 to 65 504; smaller values become 0, larger ones
+    /// infinite.
+    F16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(if *self == Precision::F16 { "f16" } else { "f32" })
+    }
+}
+
 /// What kernel variants depend on. Never on R: replica r must not depend on the number of replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     pub kind: AdapterKind,
     /// Invocations per subgroup, if the adapter has subgroups of one fixed size.
     pub subgroup: Option<u32>,
+    pub precision: Precision,
 }
 
 impl Target {
     /// Runs on any GPU; the kernel variants of all other targets are compared with it.
-    pub const PORTABLE: Target = Target { kind: AdapterKind::Discrete, subgroup: None };
-}
+    pub const PORTABLE: Target = Target { kind: AdapterKind::Discrete, subgroup: None, precision: Precision::F32 };
 
-/// Short, for tables: "portable", "software", "software/8".
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        if *self == Target::PORTABLE {
-            return f.write_str("portable");
-        }
-        f.write_str(&format!("{:?}", self.kind).to_lowercase())?;
-        self.subgroup.map_or(Ok(()), |n| write!(f, "/{n}"))
+    /// The same with another precision.
+    pub const fn with(self, precision: Precision) -> Target {
+        Target { precision, ..self }
     }
 }
+
+/// Short, for tables: "portable", "software", "software/8", "portable f16".
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.with(Precision::F32) == Target::PORTABLE {
+            true => f.write_str("portable")?,
+            false => {
+                f.write_str(&format!("{:?}", self.kind).to_lowercase())?;
+                self.subgroup.map_or(Ok(()), |n| write!(f, "/{n}"))?;
+            }
+        }
+        if self.precision == Precision::F32 { Ok(()) } else { write!(f, " {}", self.precision) }
+    }
+}
+
+/// Name of the feature of half precision.
+const F16: &str = "f16";
 
 /// Properties of an adapter, known before it is opened.
 #[derive(Clone, Debug, Serialize)]
@@ -96,7 +125,23 @@ impl Adapter {
 
     pub fn target(&self) -> Target {
         let fixed = self.features["subgroups"] && self.subgroup.0 == self.subgroup.1;
-        Target { kind: self.kind, subgroup: fixed.then_some(self.subgroup.0) }
+        Target { kind: self.kind, subgroup: fixed.then_some(self.subgroup.0), precision: Precision::F32 }
+    }
+
+    /// The target of a precision.
+    ///
+    /// # Errors
+    /// `Gpu` for f16 on an adapter without it.
+    pub fn target_of(&self, precision: Precision) -> Result<Target> {
+        match precision == Precision::F16 && !self.features[F16] {
+            true => Err(Error::Gpu(format!("{} has no half-precision arithmetic (f16): use f32", self.name))),
+            false => Ok(self.target().with(precision)),
+        }
+    }
+
+    /// Its precisions.
+    pub fn precisions(&self) -> &'static [Precision] {
+        if self.features[F16] { &[Precision::F32, Precision::F16] } else { &[Precision::F32] }
     }
 }
 
@@ -124,7 +169,7 @@ fn describe(index: usize, raw: &wgpu::Adapter) -> Adapter {
         features: BTreeMap::from([
             ("timestamps", has.contains(wgpu::Features::TIMESTAMP_QUERY)),
             ("subgroups", has.contains(wgpu::Features::SUBGROUP)),
-            ("f16", has.contains(wgpu::Features::SHADER_F16)),
+            (F16, has.contains(wgpu::Features::SHADER_F16)),
             ("cooperative matrix", has.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)),
         ]),
     }

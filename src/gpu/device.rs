@@ -38,8 +38,8 @@ impl Gpu {
             max_buffer_size: available.max_buffer_size,
             ..wgpu::Limits::default()
         };
-        let used = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
-        let features = raw.features() & used;
+        let measured = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+        let features = raw.features() & (measured | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16);
         let (device, queue) = pollster::block_on(raw.request_device(&wgpu::DeviceDescriptor {
             label: Some("wmic"),
             required_features: features,

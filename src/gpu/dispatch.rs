@@ -2,6 +2,7 @@
 
 use super::adapter::Target;
 use super::kernel::{Params, Shader, UniformField};
+use super::tiling::{Problem, TiledProduct, Tiling, Tilings, Tuned};
 
 /// A buffer of a plan before memory is laid out. Slots become buffers when a `Recording` is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -126,11 +127,25 @@ pub struct Recorder {
     pub dispatches: Vec<Dispatch>,
     /// Recorded later, at the latest after the dispatches of the pass.
     pub slice_sums: Vec<SliceSum>,
+    tilings: Tilings,
+    /// Every product with a choice of tiles, once.
+    pub products: Vec<TiledProduct>,
 }
 
 impl Recorder {
-    pub fn new(target: Target) -> Self {
-        Recorder { target, op: "", dispatches: vec![], slice_sums: vec![] }
+    pub fn new(kernels: impl Into<Tuned>) -> Self {
+        let Tuned { target, tilings } = kernels.into();
+        Recorder { target, op: "", dispatches: vec![], slice_sums: vec![], tilings, products: vec![] }
+    }
+
+    /// The tiling of a product whose sums are in at most so many slices: the one that was chosen, else `default`,
+    /// `None` for a kernel without tiles.
+    pub fn tiling(&mut self, problem: Problem, slices: usize, default: Option<Tiling>) -> Option<Tiling> {
+        let product = TiledProduct { op: self.op, problem, slices, default };
+        if !self.products.contains(&product) {
+            self.products.push(product);
+        }
+        self.tilings.get(&problem).or(default)
     }
 
     pub fn dispatch<P: Params>(

@@ -191,14 +191,16 @@ const SHARED: &[File] = &[
 /// The directive that WGSL requires for subgroups; naga supports the operations, but not yet the directive.
 const SUBGROUPS: &str = "enable subgroups;";
 
-/// Parses and validates a shader; beyond WebGPU's core only subgroups, and only if the shader enables them.
+/// Parses and validates a shader; beyond WebGPU's core only subgroups and f16, and only if the shader enables them.
 #[doc(hidden)]
 pub fn parse_wgsl(shader: &Shader) -> Result<(naga::Module, naga::valid::ModuleInfo)> {
     let (file, text) = (shader.file, shader.text()?);
     // WebGPU's core has pack2x16float and unpack2x16float; naga requires a capability because OpenGL does not.
     let core = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let subgroups = text.contains(SUBGROUPS);
-    let capabilities = if subgroups { core | naga::valid::Capabilities::SUBGROUP } else { core };
+    let enabled =
+        [(SUBGROUPS, naga::valid::Capabilities::SUBGROUP), ("enable f16;", naga::valid::Capabilities::SHADER_FLOAT16)];
+    let capabilities =
+        enabled.iter().filter(|(enable, _)| text.contains(enable)).fold(core, |all, (_, one)| all | *one);
     let text = &text.replace(SUBGROUPS, "");
     let fail = |reason: String| Error::Shader { file: file.into(), reason };
     let module = naga::front::wgsl::parse_str(text).map_err(|e| fail(e.emit_to_string_with_path(text, file)))?;

@@ -12,8 +12,9 @@ mod recording;
 mod spirv;
 mod submission;
 mod texture;
+mod tiling;
 
-pub use adapter::{Adapter, AdapterKind, Target, adapters, preferred};
+pub use adapter::{Adapter, AdapterKind, Precision, Target, adapters, preferred};
 pub use buffer::{Buffer, Element};
 pub use device::Gpu;
 pub use dispatch::{Dispatch, Grid, Launch, MAX_ITERATIONS, Recorder, SliceSum, Slot, View};
@@ -23,6 +24,7 @@ pub use recording::Recording;
 #[doc(hidden)]
 pub use spirv::Spirv;
 pub use submission::{Submission, Ticket};
+pub use tiling::{Problem, TiledProduct, Tiling, Tilings, Tuned};
 
 pub(crate) use kernel::{bindings_of, params, shader};
 pub(crate) use texture::texture_len;

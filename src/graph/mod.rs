@@ -15,6 +15,7 @@ pub use op::{Bound, Cost, Dtype, Io, Op, Outputs, Sink, Spec};
 pub use params::{Init, Layout, Param};
 pub use plan::{Arenas, Draft, Plan};
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use crate::core::error::Result;
@@ -68,6 +69,14 @@ struct Node {
     y: Vec<Tensor>,
     saved: Vec<Spec>,
     scratch: Vec<Spec>,
+}
+
+/// An op in a graph of its own.
+pub struct Alone {
+    pub graph: Graph,
+    pub outputs: Vec<Tensor>,
+    /// In training the outputs with a gradient, and the names that it is bound under.
+    pub seeds: Vec<(Tensor, String)>,
 }
 
 /// Ops and the tensors between them, in the order in which they run.
@@ -201,6 +210,48 @@ impl Graph {
             StorageKind::Detached(of) => self.memory_of(of),
             _ => storage,
         }
+    }
+
+    /// Each op of that name on its own, in a graph with inputs of the same kinds; alike ones once.
+    ///
+    /// # Errors
+    /// None that building this graph has not raised.
+    pub fn alone(&self, op: &str) -> Result<Vec<Alone>> {
+        let (mut seen, mut all) = (HashSet::new(), vec![]);
+        for node in self.nodes.iter().filter(|node| node.op.name() == op) {
+            let mut graph = Graph::new(self.mode);
+            let inputs: Vec<Tensor> =
+                node.x.iter().enumerate().map(|(i, t)| self.copy_input(&mut graph, i, *t)).collect();
+            if seen.insert(format!("{:?} {:?}", node.op, (&graph.tensors, &graph.storages))) {
+                let outputs = graph.push_shared(node.op.clone(), &inputs)?;
+                let wants =
+                    |y: &Tensor| self.mode == Mode::Train && graph.storages[graph.tensors[y.0].1.0].wants_gradient;
+                let seeds = outputs.iter().filter(|y| wants(y)).map(|y| (*y, format!("dy{}", y.0))).collect();
+                all.push(Alone { graph, outputs, seeds });
+            }
+        }
+        Ok(all)
+    }
+
+    fn copy_input(&self, to: &mut Graph, i: usize, t: Tensor) -> Tensor {
+        let (spec, storage) = self.tensors[t.0].clone();
+        let StorageInfo { kind, wants_gradient, .. } = &self.storages[storage.0];
+        let name = format!("x{i}");
+        match kind {
+            StorageKind::Param(index) => {
+                to.add_param(&name, spec.shape, Init::Constant(0.0), self.layout.params[*index].trainable)
+            }
+            StorageKind::Input { shared: true, .. } | StorageKind::Constant(_) => to.shared_input(&name, spec),
+            _ => to.named_input(&name, spec, false, *wants_gradient),
+        }
+    }
+
+    /// What the caller binds, by name.
+    pub fn external(&self) -> impl Iterator<Item = (&str, &Spec)> {
+        self.tensors.iter().filter_map(|(spec, storage)| match &self.storages[storage.0].kind {
+            StorageKind::Input { name, .. } => Some((name.as_str(), spec)),
+            _ => None,
+        })
     }
 
     /// Work of the forward pass of one replica.

@@ -6,7 +6,7 @@ use super::builder::{Builder, GRADS, PARAMS, STATS};
 use super::memory::{Assignment, Lifetime, SlotInfo, assign};
 use super::{Graph, Layout, Tensor};
 use crate::core::error::{Error, Result};
-use crate::gpu::{Buffer, Dispatch, Element, Gpu, Recorder, Recording, Slot, Target, View, texture_len};
+use crate::gpu::{Buffer, Dispatch, Element, Gpu, Recorder, Recording, Slot, TiledProduct, Tuned, View, texture_len};
 
 /// The dispatches of a graph and the memory they need, before any of it exists on a device.
 pub struct Draft {
@@ -17,6 +17,7 @@ pub struct Draft {
     pub(super) views: HashMap<Tensor, TensorViews>,
     /// How many of the dispatches are the forward pass.
     forward: usize,
+    products: Vec<TiledProduct>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,18 +62,18 @@ impl Draft {
     /// and whatever the ops themselves raise.
     pub fn new(
         graph: &Graph,
-        target: Target,
+        kernels: impl Into<Tuned>,
         replicas: usize,
         keep: &[Tensor],
         seeds: &[(Tensor, &str)],
     ) -> Result<Draft> {
-        Draft::guarded(graph, target, replicas, keep, seeds, 0)
+        Draft::guarded(graph, kernels, replicas, keep, seeds, 0)
     }
 
     /// As `new`, with `guard` elements around each tensor and no sharing of memory, for the op checks.
     pub fn guarded(
         graph: &Graph,
-        target: Target,
+        kernels: impl Into<Tuned>,
         replicas: usize,
         keep: &[Tensor],
         seeds: &[(Tensor, &str)],
@@ -80,7 +81,7 @@ impl Draft {
     ) -> Result<Draft> {
         let keep = keep.iter().map(|t| graph.memory_of(*t)).collect();
         let mut b = Builder::new(graph, replicas, keep, guard);
-        let mut r = Recorder::new(target);
+        let mut r = Recorder::new(kernels);
         let ios = b.forward(&mut r)?;
         let forward = r.dispatches.len();
         if !seeds.is_empty() {
@@ -91,7 +92,8 @@ impl Draft {
             .map(|t| (t, TensorViews { value: b.bound(t).view, gradient: b.gradient(t) }))
             .collect();
         let memory = assign(&b.slots, &r.dispatches);
-        Ok(Draft { replicas, forward, dispatches: r.dispatches, slots: b.slots, memory, views })
+        let Recorder { dispatches, products, .. } = r;
+        Ok(Draft { replicas, forward, dispatches, slots: b.slots, memory, views, products })
     }
 
     /// Kernel calls of one replay: forward, backward.
@@ -102,6 +104,11 @@ impl Draft {
     /// The dispatches as data, for profiles and benchmarks.
     pub fn steps(&self) -> &[Dispatch] {
         &self.dispatches
+    }
+
+    /// Its products with a choice of tiles.
+    pub fn products(&self) -> &[TiledProduct] {
+        &self.products
     }
 
     /// Bytes of the plan's own buffers and textures (arenas and inputs not counted), and what they would be without
@@ -170,10 +177,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The bind groups of single dispatches of `draft`, to time them one by one.
-    pub fn single(&self, gpu: &Gpu, dispatch: &Dispatch) -> Result<Recording> {
+    /// Some of its dispatches on their own, to time them.
+    pub fn part(&self, gpu: &Gpu, dispatches: &[Dispatch]) -> Result<Recording> {
         let find = |slot: Slot| self.buffers[slot.0 as usize].clone().expect("a dispatched slot has a buffer");
-        Recording::new(gpu, std::slice::from_ref(dispatch), &find)
+        Recording::new(gpu, dispatches, &find)
     }
 
     /// Reads all replicas of a kept tensor or an input.

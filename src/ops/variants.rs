@@ -1,12 +1,14 @@
 //! Which variant of a kernel runs where: the only place that looks at the adapter. Choices depend on it and on shapes,
-//! never on R.
+//! never on R. Tiles may be those that `wmic tune` has measured, see [`Recorder::tiling`].
 //!
 //! A variant is a file with its defines; entry points have the same name in all. An op turns it into its shader, the
 //! tiles of a workgroup and the rounds of its loops in one place, beside the parameters of these kernels, because these
 //! numbers describe how the kernel is written: here they would be far from it, and would make this file and every op
 //! import each other.
 
-use crate::gpu::{AdapterKind, Shader, Target};
+use std::ops::RangeInclusive;
+
+use crate::gpu::{AdapterKind, Precision, Problem, Recorder, Shader, Target, Tiling};
 
 /// Variants of matrix products, and of filters at frame centres.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,37 +35,64 @@ pub(super) struct Tile {
     pub side: usize,
     /// Whether all rows are multiples of 4.
     pub vec4: bool,
+    /// Of the operands.
+    pub precision: Precision,
 }
 
-/// A shader of `shared/tile_product.wgsl`, by the side of its tiles, 32, 64 or 128, and whether rows are multiples of
-/// 4.
-pub(super) type Tiles = [[Shader; 2]; 3];
+/// A shader of `shared/tile_product.wgsl`, by the precision, the side of the tiles, 32, 64 or 128, and whether rows are
+/// multiples of 4.
+pub(super) type Tiles = [[[Shader; 2]; 3]; 2];
 
 pub(super) const fn tiles(base: Shader) -> Tiles {
     [
-        [base, base.with(&["VEC4"])],
-        [base.with(&["TILE64"]), base.with(&["TILE64", "VEC4"])],
-        [base.with(&["TILE128"]), base.with(&["TILE128", "VEC4"])],
+        [
+            [base, base.with(&["VEC4"])],
+            [base.with(&["TILE64"]), base.with(&["TILE64", "VEC4"])],
+            [base.with(&["TILE128"]), base.with(&["TILE128", "VEC4"])],
+        ],
+        [
+            [base.with(&["F16"]), base.with(&["F16", "VEC4"])],
+            [base.with(&["F16", "TILE64"]), base.with(&["F16", "TILE64", "VEC4"])],
+            [base.with(&["F16", "TILE128"]), base.with(&["F16", "TILE128", "VEC4"])],
+        ],
     ]
 }
 
 impl Tile {
     pub fn shader(self, tiles: &'static Tiles) -> &'static Shader {
-        &tiles[self.side.ilog2() as usize - 5][usize::from(self.vec4)]
+        let of_precision = &tiles[usize::from(self.precision == Precision::F16)];
+        &of_precision[self.side.ilog2() as usize - 5][usize::from(self.vec4)]
     }
 }
 
-/// For rows of `lens`, and a result of (rows, columns) in so many copies, replicas not counted.
-pub(super) fn product(target: Target, lens: [usize; 2], result: [usize; 2], copies: usize) -> Product {
-    let tile = tile(target, lens, result, copies);
-    match filters(target) {
-        Variant::Tile => Product::Tile(tile),
-        Variant::Subgroup8 => Product::Subgroup8 { aligned: tile.vec4 },
+/// For operands with rows of `lens`, and the slices of its sums, at most the last of `slices`.
+pub(super) fn product(
+    r: &mut Recorder,
+    problem: Problem,
+    lens: [usize; 2],
+    slices: RangeInclusive<usize>,
+) -> (Product, usize) {
+    let (precision, vec4) = (problem.precision, aligned(lens));
+    let tiled = precision == Precision::F16 || filters(r.target) == Variant::Tile;
+    let default = tiled.then(|| own_tiling(r.target, problem, *slices.end()));
+    match r.tiling(problem, *slices.end(), default) {
+        Some(tiling) => (Product::Tile(Tile { side: tiling.side, vec4, precision }), within(tiling, slices)),
+        None => (Product::Subgroup8 { aligned: vec4 }, 1),
     }
 }
 
-fn tile(target: Target, lens: [usize; 2], result: [usize; 2], copies: usize) -> Tile {
-    Tile { side: side(target, result, copies), vec4: lens.iter().all(|len| len.is_multiple_of(4)) }
+fn aligned(lens: [usize; 2]) -> bool {
+    lens.iter().all(|len| len.is_multiple_of(4))
+}
+
+/// The slices of a tiling, which may be of a file.
+fn within(tiling: Tiling, slices: RangeInclusive<usize>) -> usize {
+    tiling.slices.clamp(*slices.start(), *slices.end())
+}
+
+/// Without measurements.
+fn own_tiling(target: Target, problem: Problem, slices: usize) -> Tiling {
+    Tiling { side: side(target, problem.result, problem.copies * slices), slices }
 }
 
 /// The largest tiles that occupy the adapter and are filled well: an invocation of larger ones has more results for
@@ -83,7 +112,7 @@ fn side(target: Target, result: [usize; 2], copies: usize) -> usize {
 }
 
 fn has_subgroup8(target: Target) -> bool {
-    matches!(target, Target { kind: AdapterKind::Software, subgroup: Some(8) })
+    matches!(target, Target { kind: AdapterKind::Software, subgroup: Some(8), .. })
 }
 
 /// For rows of `n` and of `k`, which must be multiples of 4 for subgroups of 8.
@@ -168,15 +197,53 @@ pub(super) enum Convolution {
     Runs { aligned: bool },
 }
 
-/// For a result of (rows, columns) in so many copies, replicas not counted.
-pub(super) fn convolution(target: Target, filter: Filter, result: [usize; 2], copies: usize) -> Convolution {
+/// And the slices of its sums, at most `slices`.
+pub(super) fn convolution(r: &mut Recorder, problem: Problem, filter: Filter, slices: usize) -> (Convolution, usize) {
+    let own = own_convolution(r.target, filter);
+    choose(r, problem, filter, slices, own)
+}
+
+/// As [`convolution`], for the gradient of the input, which has no variant for channels that are not aligned.
+pub(super) fn convolution_gradient(r: &mut Recorder, problem: Problem, filter: Filter) -> Convolution {
+    let own = own_convolution(r.target, filter).filter(|variant| {
+        use Convolution::{Runs, Square3, Subgroup8};
+        !matches!(variant, Subgroup8 { aligned: false } | Runs { aligned: false } | Square3 { single: true, .. })
+    });
+    choose(r, problem, filter, 1, own).0
+}
+
+fn choose(
+    r: &mut Recorder,
+    problem: Problem,
+    filter: Filter,
+    slices: usize,
+    own: Option<Convolution>,
+) -> (Convolution, usize) {
+    let default = own.is_none().then(|| own_tiling(r.target, problem, slices));
+    match (r.tiling(problem, slices, default), own) {
+        (None, Some(own)) => (own, slices),
+        (chosen, _) => {
+            let tiling = chosen.or(default).expect("there is a default without a variant of its own");
+            let (side, precision) = (tiling.side, problem.precision);
+            let tile = Tile { side, vec4: aligned([filter.n, filter.c]), precision };
+            (Convolution::Tile(tile), within(tiling, 1..=slices))
+        }
+    }
+}
+
+/// `None`: in tiles.
+fn own_convolution(target: Target, filter: Filter) -> Option<Convolution> {
     let Filter { n, c, size, stride } = filter;
     let aligned = c.is_multiple_of(4);
-    match matrix_product(target, n, 4) {
-        Variant::Tile => Convolution::Tile(tile(target, [n, c], result, copies)),
-        // The one that takes the elements of x one by one, at any stride.
-        Variant::Subgroup8 if stride > 1 => Convolution::Subgroup8 { aligned: false },
-        Variant::Subgroup8 if size == 3 && (c == 1 || aligned) && c <= 112 => {
+    if target.precision == Precision::F16 || matrix_product(target, n, 4) == Variant::Tile {
+        return None;
+    }
+    // The one that takes the elements of x one by one, at any stride.
+    if stride > 1 {
+        return Some(Convolution::Subgroup8 { aligned: false });
+    }
+    Some(match size {
+        3 if (c == 1 || aligned) && c <= 112 => {
             let width = match n {
                 0..=8 => 1,
                 9..=16 => 2,
@@ -184,19 +251,9 @@ pub(super) fn convolution(target: Target, filter: Filter, result: [usize; 2], co
             };
             Convolution::Square3 { single: c == 1, width }
         }
-        Variant::Subgroup8 if n <= 16 && size <= 5 => Convolution::Runs { aligned },
-        Variant::Subgroup8 => Convolution::Subgroup8 { aligned },
-    }
-}
-
-/// As [`convolution`], for the gradient of the input, which has no variant for channels that are not aligned.
-pub(super) fn convolution_gradient(target: Target, filter: Filter, result: [usize; 2]) -> Convolution {
-    match convolution(target, filter, result, 1) {
-        Convolution::Subgroup8 { aligned: false }
-        | Convolution::Runs { aligned: false }
-        | Convolution::Square3 { single: true, .. } => Convolution::Tile(tile(target, [filter.n, filter.c], result, 1)),
-        variant => variant,
-    }
+        ..=5 if n <= 16 => Convolution::Runs { aligned },
+        _ => Convolution::Subgroup8 { aligned },
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::core::error::{Error, Result};
+use crate::gpu::Precision;
 use crate::nn::{self, FeatureKind};
 use crate::predict::timeline::Segmentation;
 use crate::predict::trained::Trained;
@@ -77,7 +78,10 @@ impl Options {
             "min_duration": min_duration,
             "median": median,
         });
-        let Value::Object(settings) = settings else { unreachable!("an object") };
+        let Value::Object(mut settings) = settings else { unreachable!("an object") };
+        if trained.config.precision != Precision::F32 {
+            settings.insert("precision".into(), json!(trained.config.precision));
+        }
         Ok(settings)
     }
 

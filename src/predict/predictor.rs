@@ -9,6 +9,7 @@ use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use crate::nn::{self, Inputs, Labels, Prediction};
 use crate::ops::sample::PADDING;
 use crate::run::config::Config;
+use crate::run::tuning::Tuning;
 use crate::run::weights::Block;
 
 /// Most bytes of a plan for several clips. Larger batches of large models are no faster.
@@ -185,7 +186,9 @@ impl Predictor {
     fn batch(&self, size: usize) -> Result<Option<Batch>> {
         self.dataset.max_steps(size * self.replicas)?;
         let (g, tensors) = graph(&self.config, self.dataset.dims, size, self.detail)?;
-        let draft = Draft::new(&g, self.gpu.adapter().target(), self.replicas, &tensors, &[])?;
+        let Config { tuning, precision, .. } = &self.config;
+        let kernels = Tuning::kernels(tuning.as_ref(), self.gpu.adapter(), *precision)?;
+        let draft = Draft::new(&g, kernels, self.replicas, &tensors, &[])?;
         if size > 1 && draft.memory().0 > MEMORY {
             return Ok(None);
         }

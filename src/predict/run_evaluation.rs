@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::core::error::{Error, Result};
 use crate::data::{Dataset, FeatureScale};
 use crate::features::front_end::Source;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Precision};
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::thresholds::Threshold;
 use crate::predict::evaluator::overlap_with_training;
@@ -24,6 +24,7 @@ pub struct RunEvaluation {
     pub front_end: Option<Source>,
     pub split: Split,
     pub threshold: Option<Threshold>,
+    pub precision: Option<Precision>,
     /// Whether clips count that the run may have been trained on.
     pub force: bool,
 }
@@ -47,6 +48,7 @@ impl RunEvaluation {
             trained.config.locate_front_end(weights, None, None)?;
         }
         self.threshold.map_or(Ok(()), |level| trained.set_threshold(level))?;
+        trained.config.precision = self.precision.unwrap_or(trained.config.precision);
         // Test clips do not depend on them.
         let val_keys = trained.config.val_keys.clone().filter(|_| matches!(self.split, Split::Val | Split::Train));
         let mut config = Config { dataset: self.dataset, features: self.features, val_keys, ..trained.config.clone() };

@@ -11,6 +11,7 @@ use crate::core::toml::{read_toml, value_error};
 use crate::data::{Excerpts, FeatureScale, SplitBy, SplitConfig, Unlisted};
 use crate::features::audio_files::Clips;
 use crate::features::front_end::FrontEnd;
+use crate::gpu::Precision;
 use crate::metrics::thresholds::Threshold;
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::spectrum::Scale;
@@ -26,6 +27,7 @@ use crate::ops::standardise_columns::Preparation;
 use crate::run::augmentation::Augmentation;
 use crate::run::setting::{Setting, find, insert, merge, on_instances, remove};
 use crate::run::settings::{self, SETTINGS};
+use crate::run::tuning::Tuning;
 
 /// Settings of models on single notes, and of their data.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,6 +174,12 @@ pub struct Config {
     /// Initial weights instead of random ones.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub init: Option<PathBuf>,
+    /// Of the operands of matrix products; older runs do not have it.
+    #[serde(default)]
+    pub precision: Precision,
+    /// The measured tilings that its plans use, in place of the kernels' own.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tuning: Option<Tuning>,
 }
 
 /// Default weight of the loss of instances.
@@ -241,6 +249,8 @@ impl Config {
             notes: found.is_single_note().then(Notes::default),
             pretrain: nn::is_objective(found).then(Pretraining::default),
             init: None,
+            precision: Precision::F32,
+            tuning: None,
         })
     }
 
@@ -261,8 +271,8 @@ impl Config {
     /// `Data` for a file that is not TOML, has unknown settings or values of another type, and if there is no dataset.
     pub fn read(path: &Path, model: Option<&str>, dataset: Option<&Path>) -> Result<Config> {
         let mut given: toml::Table = read_toml(path)?;
-        // A run.toml also records its environment.
-        given.remove("run");
+        // A run.toml also records its environment, and what was measured there.
+        ["run", "tuning"].iter().for_each(|key| drop(given.remove(*key)));
         let named = |key: &str| match given.get(key) {
             None => Ok(None),
             Some(toml::Value::String(text)) => Ok(Some(text.clone())),
@@ -380,7 +390,7 @@ impl Config {
     pub fn differs(&self, other: &Config) -> Result<Option<(String, String, String)>> {
         let table = |config: &Config| {
             let mut table = config.table()?;
-            table.remove("dataset");
+            ["dataset", "tuning"].iter().for_each(|key| drop(table.remove(*key)));
             SETTINGS.iter().filter(|setting| setting.is_place()).for_each(|setting| remove(&mut table, setting.key));
             if let Some(toml::Value::Table(front_end)) = table.get_mut("front_end")
                 && front_end.contains_key("fingerprint")

@@ -15,5 +15,6 @@ pub mod setting;
 pub mod settings;
 pub mod splits;
 pub mod state;
+pub mod tuning;
 mod validate;
 pub mod weights;

@@ -8,6 +8,7 @@ use crate::core::names::names;
 use crate::data::{FeatureScale, SplitBy, Unlisted};
 use crate::features::front_end::Source;
 use crate::features::scaling::Scaling;
+use crate::gpu::Precision;
 use crate::metrics::thresholds::Threshold;
 use crate::nn::front_ends::kind::{self, FeatureKind};
 use crate::nn::front_ends::spectrum::Scale;
@@ -53,6 +54,14 @@ pub const SETTINGS: &[Setting] = &[
         "Weight decay: L2, added to the gradient; with adamw decoupled from it; 0 with adagrad",
     )
     .within(Included(0.0), Excluded(1e6)),
+    setting(
+        "precision",
+        Group::Optimisation,
+        Value::Name(names::<Precision>),
+        networks,
+        "Precision of the operands of matrix products and convolutions; sums, weights and all else are f32 in any \
+         case. f16, on adapters that have it, is for GPUs",
+    ),
     setting("dropout", Group::Model, Value::Number, with_dropout, "Dropout probability, 0 to below 1")
         .within(Included(0.0), Excluded(1.0)),
     setting(

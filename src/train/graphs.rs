@@ -2,7 +2,7 @@
 
 use crate::core::error::{Error, Result};
 use crate::features::device_dataset::Dims;
-use crate::gpu::Target;
+use crate::gpu::Tuned;
 use crate::graph::{Draft, Graph, Mode, Spec, Tensor};
 use crate::nn::model::Schedule;
 use crate::nn::{self, Prediction};
@@ -90,11 +90,12 @@ impl Graphs {
     }
 
     /// The three dispatch lists: step, update, validation.
-    pub fn drafts(&self, target: Target, replicas: usize) -> Result<[Draft; 3]> {
+    pub fn drafts(&self, kernels: impl Into<Tuned>, replicas: usize) -> Result<[Draft; 3]> {
+        let kernels = kernels.into();
         Ok([
-            Draft::new(&self.step, target, replicas, &[self.parts], &self.losses)?,
-            Draft::new(&self.update, target, replicas, &[], &[])?,
-            Draft::new(&self.validation, target, replicas, &[], &[])?,
+            Draft::new(&self.step, kernels.clone(), replicas, &[self.parts], &self.losses)?,
+            Draft::new(&self.update, kernels.clone(), replicas, &[], &[])?,
+            Draft::new(&self.validation, kernels, replicas, &[], &[])?,
         ])
     }
 }

@@ -4,6 +4,7 @@
 //! the clock's advance. Nothing is read back within an epoch: step number, batch, random state and the epoch's sums are
 //! all on the GPU.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::core::random::key;
 use crate::features::column_statistics::column_statistics;
 use crate::features::device_dataset::{BatchSchedule, DeviceDataset};
 use crate::gpu::{Buffer, Gpu, Pace};
-use crate::graph::{Arenas, Layout, Plan};
+use crate::graph::{Arenas, Draft, Layout, Plan};
 use crate::metrics::counts::Counts;
 use crate::nn;
 use crate::ops::adagrad;
@@ -24,6 +25,7 @@ use crate::ops::track::NEVER;
 use crate::run::config::{Config, Optimiser};
 use crate::run::splits::Split;
 use crate::run::state::State;
+use crate::run::tuning::Tuning;
 use crate::run::weights::Block;
 use crate::train::graphs::{Graphs, batches};
 
@@ -68,6 +70,8 @@ pub struct Learner<'g> {
     counts: Buffer,
     /// Of training; only for single-label models.
     train_counts: Option<Buffer>,
+    /// The problems with a choice of tiles.
+    products: BTreeSet<String>,
     /// Steps done.
     done: usize,
     pace: Pace,
@@ -94,7 +98,9 @@ impl<'g> Learner<'g> {
         let replicas = config.seeds.len();
         let (train, val) = (splits[0].0.len(), splits[0].1.len());
         let graphs = Graphs::new(config, corpus.dims, train, val, order)?;
-        let drafts = graphs.drafts(gpu.adapter().target(), replicas)?;
+        let drafts =
+            graphs.drafts(Tuning::kernels(config.tuning.as_ref(), gpu.adapter(), config.precision)?, replicas)?;
+        let products = drafts.iter().flat_map(Draft::products).map(|product| product.problem.to_string()).collect();
         drafts.iter().try_for_each(|draft| draft.fits(gpu))?;
         let layout = graphs.step.layout().clone();
         let arenas = Arenas::new(gpu, &layout, replicas, true)?;
@@ -194,6 +200,7 @@ impl<'g> Learner<'g> {
             val_totals,
             counts,
             train_counts,
+            products,
             done: 0,
             pace: Pace::default(),
             val_pace: Pace::default(),
@@ -208,6 +215,11 @@ impl<'g> Learner<'g> {
             .collect();
         learner.set_weights(&blocks)?;
         Ok(learner)
+    }
+
+    /// The problems with a choice of tiles in its plans.
+    pub(super) fn products(&self) -> &BTreeSet<String> {
+        &self.products
     }
 
     pub fn layout(&self) -> &Layout {

@@ -6,7 +6,7 @@ use crate::core::error::{Error, Result};
 use crate::data::Dataset;
 use crate::features::device_dataset::Dims;
 use crate::features::front_end::FrontEnd;
-use crate::gpu::{Gpu, Target};
+use crate::gpu::{Gpu, Tuned};
 use crate::ops::gather::Encoding;
 use crate::ops::sample::Order;
 use crate::predict::forest;
@@ -96,18 +96,18 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Of a network on an adapter, with the kernels that a `target` has.
+    /// Of a network on an adapter, with these kernels.
     ///
     /// # Errors
     /// `Data` without training or validation clips, `Shape` of building the plans.
-    pub fn of(gpu: &Gpu, target: Target, config: &Config, extent: &Extent) -> Result<Outline> {
+    pub fn of(gpu: &Gpu, kernels: impl Into<Tuned>, config: &Config, extent: &Extent) -> Result<Outline> {
         let Extent { dims, train, val, .. } = *extent;
         if let Some((split, _)) = [("training", train), ("validation", val)].iter().find(|(_, clips)| *clips == 0) {
             return Err(Error::data(&config.dataset, format!("has no {split} clips")));
         }
         let graphs = Graphs::new(config, dims, train, val, Order::Shuffled)?;
         let replicas = config.seeds.len();
-        let drafts = graphs.drafts(target, replicas)?;
+        let drafts = graphs.drafts(kernels, replicas)?;
         let drafts_fit = drafts.iter().try_for_each(|draft| draft.fits(gpu));
         let [step, update, validation] = drafts;
         let layout = graphs.step.layout();

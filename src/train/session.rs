@@ -81,6 +81,10 @@ impl<'a> Session<'a> {
             true => None,
             false => Some(Trainer::new(gpu, config, data)?),
         };
+        // Only what it uses is recorded, and holds from now on.
+        let used =
+            config.tuning.as_ref().zip(trainer.as_ref()).and_then(|(tuning, trainer)| tuning.of(trainer.products()));
+        let config = &Config { tuning: used, ..config.clone() };
         let adapter = gpu.adapter();
         let [adapter, backend, driver] = match trainer {
             Some(_) => [&adapter.name, &adapter.backend, &adapter.driver].map(String::clone),
@@ -159,11 +163,11 @@ impl<'a> Session<'a> {
     /// # Errors
     /// `Data` if it was started with other data, `Checkpoint` for a damaged state; as [`Session::begin`].
     pub fn resume(gpu: &'a Gpu, config: &Config, data: &'a Dataset, run: RunDir) -> Result<Session<'a>> {
-        let started = run.record()?.run;
+        let RunRecord { config: recorded, run: started } = run.record()?;
         same_data(&run, &started, data)?;
         // Killed during the start.
         run.write_splits(data)?;
-        let mut config = config.clone();
+        let mut config = Config { tuning: recorded.tuning, ..config.clone() };
         let trainer = match config.model()?.is_forest() {
             true => None,
             false => {

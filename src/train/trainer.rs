@@ -1,5 +1,6 @@
 //! The epoch loop: train, validate, save the best, stop.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -148,6 +149,11 @@ impl<'a> Trainer<'a> {
     /// Trainable parameters of one replica.
     pub fn parameters(&self) -> usize {
         self.learner.layout().count()
+    }
+
+    /// The problems with a choice of tiles in its plans.
+    pub(super) fn products(&self) -> &BTreeSet<String> {
+        self.learner.products()
     }
 
     /// Epochs done so far (by the run that is resumed).

@@ -22,7 +22,7 @@ pub(super) fn describe(ops: &[&Entry], pack: &mut Pack, each: &mut dyn FnMut(&Ca
 
 fn described(case: &Case, pack: &mut Pack) -> Result<Value> {
     let prepared = Prepared::portable(case)?;
-    let expected = Expected::new(case, &prepared);
+    let expected = Expected::new(case, &prepared, |v| v);
     let plan = prepared.draft.data()?;
     let bound: Bound =
         prepared.bound().into_iter().map(|(name, words)| (name, pack.content(&words, Precision::Exact))).collect();

@@ -15,6 +15,7 @@ mod own_labels;
 mod pretrain;
 mod several;
 mod train;
+mod tune;
 mod user_config;
 mod web;
 mod weights;

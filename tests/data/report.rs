@@ -9,6 +9,7 @@ use wmic::bench::results::{
     StepResult, Work,
 };
 use wmic::bench::warnings;
+use wmic::gpu::Precision;
 use wmic::metrics::evaluation::{SeedPredictions, Subject, evaluate};
 use wmic::metrics::thresholds::Threshold;
 use wmic::report::tables::evaluation::{class_table, summary};
@@ -152,6 +153,7 @@ fn report(name: &str, kernels: Vec<KernelResult>, steps: Vec<StepResult>) -> Ben
             driver: "1.2".into(),
             kind: "discrete".into(),
         },
+        precision: Precision::F32,
         host: Host { os: "Linux".into(), cpu: "fast".into(), cores: 2 },
         peak: Peak { f32_gflops: 1000.0, bandwidth_gbs: 100.0, launch_us: Some(4.0) },
         kernels,
@@ -238,7 +240,10 @@ fn later_results_are_added_to_earlier_ones() {
     );
     assert!(all.steps[1].profile.is_some(), "it was not measured again");
     let error = later.after(report("C", vec![], vec![])).unwrap_err().to_string();
-    assert!(error.contains("cannot add to results of C, driver 1.2"), "{error}");
+    assert!(error.contains("cannot add to results of C, driver 1.2, in f32"), "{error}");
+    let halves = BenchReport { precision: Precision::F16, ..b.clone() };
+    assert!(halves.clone().after(b.clone()).is_err(), "another precision has other times");
+    assert_eq!(compare(&[b, halves]).unwrap().adapters, ["B (Vulkan)", "B (Vulkan, f16)"]);
 }
 
 /// Benchmark file of a version that timed training only.

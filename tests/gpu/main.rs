@@ -4,6 +4,7 @@ mod large;
 mod long;
 mod ops;
 mod plan;
+mod precision;
 mod recording;
 mod shaders;
 mod step;

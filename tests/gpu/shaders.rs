@@ -13,7 +13,7 @@ use naga::{
 };
 
 use wmic::bench::dispatched;
-use wmic::gpu::{AdapterKind, Dispatch, Shader, Target, parse_wgsl};
+use wmic::gpu::{AdapterKind, Dispatch, Precision, Shader, Target, parse_wgsl};
 use wmic::ops::OPS;
 
 /// WebGPU's default limits.
@@ -26,7 +26,9 @@ fn targets() -> Vec<Target> {
     use AdapterKind::{Discrete, Integrated, Other, Software, Virtual};
     let kinds = [Discrete, Integrated, Virtual, Software, Other];
     let subgroups = [None, Some(4), Some(8), Some(16), Some(32), Some(64)];
-    kinds.into_iter().flat_map(|kind| subgroups.map(|subgroup| Target { kind, subgroup })).collect()
+    let precision = Precision::F32;
+    let all = kinds.into_iter().flat_map(|kind| subgroups.map(|subgroup| Target { kind, subgroup, precision }));
+    all.chain([Target::PORTABLE.with(Precision::F16)]).collect()
 }
 
 /// All that is ever dispatched, by the name of the entry: every case for every target, and the peak kernels.
@@ -39,11 +41,6 @@ type Name = (&'static str, &'static [&'static str]);
 
 fn name(shader: &Shader) -> Name {
     (shader.file, shader.defines)
-}
-
-/// Whether it enables subgroup operations.
-fn subgroups(shader: &Shader) -> bool {
-    shader.text().unwrap().contains("enable subgroups;")
 }
 
 /// Each kernel once for each set of `override` values it is dispatched with.
@@ -83,7 +80,11 @@ fn every_kernel_translates_to_spirv_msl_and_hlsl() {
         let name = about.entry_point_names[0].as_ref().unwrap_or_else(|e| panic!("{} to MSL: {e}", d.entry));
         assert!(text.contains(&format!("kernel void {name}(")), "{} is missing in MSL", d.entry);
 
-        let shader_model = if subgroups(d.shader) { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+        let shader_model = match d.shader.text().unwrap() {
+            text if text.contains("enable f16;") => hlsl::ShaderModel::V6_2,
+            text if text.contains("enable subgroups;") => hlsl::ShaderModel::V6_0,
+            _ => hlsl::ShaderModel::V5_1,
+        };
         let options = hlsl::Options { shader_model, fake_missing_bindings: true, ..Default::default() };
         let pipeline = hlsl::PipelineOptions { entry_point: Some(stage) };
         let mut text = String::new();

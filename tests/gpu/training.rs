@@ -49,7 +49,7 @@ fn augmented(model: &str, data: &Dataset, seeds: &[u64]) -> Config {
     Config { loss, focal_alpha, augment, inputs: Some(PREPARED), ..config(model, data, seeds) }
 }
 
-fn run_dir(dir: &Path, config: &Config) -> RunDir {
+pub(super) fn run_dir(dir: &Path, config: &Config) -> RunDir {
     let nothing = Environment {
         version: "test".into(),
         adapter: "test".into(),

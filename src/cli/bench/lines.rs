@@ -55,7 +55,7 @@ pub fn header(report: &BenchReport) -> String {
     let (adapter, host) = (&report.adapter, &report.host);
     let named = format!("{}, {}\ndriver {}\n", adapter.name, adapter.backend, adapter.driver);
     let around = format!("{}, {} cores, {}\n", host.cpu, host.cores, host.os);
-    let peak = format!("measured peak {}\n", report.peak.text());
+    let peak = format!("measured peak {}; products in {}\n", report.peak.text(), report.precision);
     format!("{named}{around}{peak}\n")
 }
 

@@ -10,6 +10,7 @@ use wmic::bench::results::{BenchReport, PeerStep, StepResult};
 use wmic::bench::{FRONT_ENDS, Load, Step, Timer, front_end, kernels, peak, report, step, warnings};
 use wmic::check::Case;
 use wmic::core::files::{writable, write_atomic};
+use wmic::gpu::Precision;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::models::pretraining::OBJECTIVES;
 use wmic::nn::{MODELS, find};
@@ -17,8 +18,9 @@ use wmic::ops::select;
 use wmic::report::tables::table::Style;
 use wmic::{Error, Result};
 
-use super::common::{Device, Status};
+use super::common::{Device, Status, kept_tuning};
 use super::output::{self, Progress};
+use super::settings::variant;
 
 /// Time every kernel on this adapter, or compare the results of several adapters
 ///
@@ -48,6 +50,10 @@ pub struct Args {
     /// Show times of another program, as printed by the scripts in `benches/peers` on this machine
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "compare")]
     peer: Vec<PathBuf>,
+
+    /// Precision of the operands of matrix products and convolutions; with f16 without the audio front ends
+    #[arg(long, value_parser = variant::<Precision>(), default_value = "f32", conflicts_with = "compare")]
+    precision: Precision,
 
     #[command(flatten)]
     device: Device,
@@ -120,8 +126,10 @@ impl Args {
         let (steps, parts) = match (&self.op, &self.model) {
             (Some(_), _) => (vec![], &FRONT_ENDS[..0]),
             (None, Some(model)) => (Step::of(find(model)?, self.width), &FRONT_ENDS[..0]),
+            (None, None) if self.precision == Precision::F16 => (Step::all(self.audio, self.width), &FRONT_ENDS[..0]),
             (None, None) => (Step::all(self.audio, self.width), &FRONT_ENDS[..]),
         };
+        let steps: Vec<Step> = steps.into_iter().map(|step| Step { precision: self.precision, ..step }).collect();
         [&self.out, &self.markdown].into_iter().flatten().try_for_each(writable)?;
         let earlier = match &self.out {
             Some(file) if self.append && file.exists() => Some(BenchReport::load(file)?),
@@ -129,19 +137,21 @@ impl Args {
         };
         let peers = self.peer.iter().map(|file| PeerStep::load(file)).collect::<Result<Vec<_>>>()?.concat();
         let gpu = self.device.open()?;
+        gpu.adapter().target_of(self.precision)?;
+        let tuning = kept_tuning(&gpu);
         let timer = if self.quick { Timer::quick(&gpu) } else { Timer::new(&gpu) };
         let load = Load::now();
         let progress = Progress::new(cases.len() + steps.len() + parts.len() + 1);
         let show = |text: &str| if self.json { Ok(()) } else { progress.print(text) };
         progress.next("peak of this adapter");
-        let mut report = report(&gpu, peak(&timer)?);
+        let mut report = report(&gpu, peak(&timer)?, self.precision);
         show(&lines::header(&report))?;
         if self.model.is_none() {
             show(&lines::columns(if cases.is_empty() { "" } else { lines::RATES }))?;
         }
         for case in &cases {
             progress.next(&format!("{}: {}", case.op.name(), case.name));
-            let results = kernels(&timer, case, report.peak)?;
+            let results = kernels(&timer, case, report.peak, self.precision)?;
             let each: Vec<String> = results.iter().map(lines::kernel).collect();
             let passes = lines::passes(case, &results, &peers);
             show(&format!("{}: {}\n{}{passes}", case.op.name(), case.name, each.concat()))?;
@@ -169,7 +179,7 @@ impl Args {
         };
         for which in steps {
             progress.next(&format!("training step of {}, {} seeds", which.name(), which.replicas));
-            add(which.name(), step(&timer, which, self.model.is_some() && which.replicas == 1))?;
+            add(which.name(), step(&timer, which, tuning.as_ref(), self.model.is_some() && which.replicas == 1))?;
         }
         for part in parts {
             progress.next(&part.name());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::clips::load_clips;
-use super::super::common::Status;
+use super::super::common::{Status, kept_tuning};
 use super::super::output::print;
 use super::super::{predict, train};
 use wmic::core::files::absolute;
@@ -42,6 +42,7 @@ pub fn run(gpu: &Gpu, out: &Path) -> anyhow::Result<Status> {
         dropout: DROPOUT,
         front_end: Some(FrontEnd::new(Source::Random(0), Width::Eighth)),
         cache: Some(out.join("features")),
+        tuning: kept_tuning(gpu),
         ..Config::of("att-tf", absolute(&recordings)?)?
     };
     let Some(data) = load_clips(gpu, &mut config, Labels::Required)? else { return Ok(Status::Interrupted) };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::clips::{Bar, stop_on_interrupt};
-use super::common::{Device, Status};
+use super::common::{Device, Status, kept_tuning};
 use super::output::note;
 use super::settings::{Limited, WEIGHTS, check_options, help_of, help_of_run, variant};
 use super::user_config::user;
@@ -16,7 +16,7 @@ pub use results::spectrum_of;
 use results::{ResultArgs, ResultWriter};
 use wmic::data::{FeatureScale, has_features};
 use wmic::features::front_end::Source;
-use wmic::gpu::Gpu;
+use wmic::gpu::{Gpu, Precision};
 use wmic::metrics::thresholds::Threshold;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::output::archive::Archive;
@@ -61,6 +61,9 @@ pub struct Args {
     /// Lowest decision thresholds with this expected precision, 0.5 to 0.99, from the run's validation clips
     #[arg(long, value_name = "P", conflicts_with = "threshold", value_parser = precision)]
     precision: Option<Threshold>,
+    /// Precision of the operands of matrix products and convolutions [default: that of the run, f32 or f16]
+    #[arg(long, value_parser = variant::<Precision>())]
+    arithmetic: Option<Precision>,
     /// Whether probabilities are calibrated as the run's validation clips suggest
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     calibrate: bool,
@@ -162,6 +165,11 @@ impl Args {
         let Models { mut mixture, weights, notes, .. } = models;
         self.threshold.or(self.precision).map_or(Ok(()), |level| mixture.set_threshold(level))?;
         mixture.set_calibrated(self.calibrate);
+        let tuning = kept_tuning(gpu);
+        for trained in mixture.models_mut() {
+            trained.config.tuning.clone_from(&tuning);
+            trained.config.precision = self.arithmetic.unwrap_or(trained.config.precision);
+        }
         let options = Options {
             hop: self.hop,
             aggregate: self.aggregate,
@@ -328,6 +336,7 @@ pub fn show(gpu: &Gpu, run: &RunDir, files: &[PathBuf], folder: &Path) -> anyhow
         aggregate: None,
         threshold: Some(Threshold::Tuned),
         precision: None,
+        arithmetic: None,
         calibrate: true,
         gate: None,
         keep_unreliable: false,

@@ -2,7 +2,7 @@
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
+use crate::gpu::{Grid, Precision, Problem, Recorder, Shader, View, params, shader};
 use crate::graph::onnx::operators::{Attribute, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 use crate::ops::linear::tile_product_rounds;
@@ -135,6 +135,11 @@ impl Dims {
         })
     }
 
+    /// Of the convolution, forward or for the input's gradient.
+    fn problem(&self, kernel: &'static str, precision: Precision) -> Problem {
+        Problem { kernel, result: [self.pixels(), self.n], terms: self.terms(), copies: 1, precision }
+    }
+
     fn filter(&self) -> Filter {
         Filter { n: self.n, c: self.c, size: self.size, stride: self.stride }
     }
@@ -192,8 +197,8 @@ impl Dims {
     }
 
     /// Rounds for the pixels of a slice.
-    fn slice_rounds(&self, variant: Convolution) -> usize {
-        let (slices, rows) = (self.slices(), self.images * self.height);
+    fn slice_rounds(&self, variant: Convolution, slices: usize) -> usize {
+        let rows = self.images * self.height;
         match variant {
             Convolution::Tile(_) => tile_product_rounds(rows.div_ceil(slices) * self.width),
             Convolution::Subgroup8 { .. } => rows.div_ceil(slices) * (1 + self.width.div_ceil(4)),
@@ -338,7 +343,7 @@ impl Op for Conv2d {
         let packed = io.scratch(0).view;
         let (bias, b_stride) = if io.inputs() == 3 { (io.x(2).view, io.x(2).stride) } else { (packed, 0) };
         let p = d.params(io);
-        let variant = variants::convolution(r.target, d.filter(), [d.pixels(), d.n], 1);
+        let (variant, _) = variants::convolution(r, d.problem("conv2d_forward", r.target.precision), d.filter(), 1);
         pack(r, variant, io.x(1).view, packed, d, p, io.replicas);
         let p = Params { has_bias: (io.inputs() == 3).into(), b_stride: b_stride as u32, relu: self.relu.into(), ..p };
         let bindings = [("x", io.x(0).view), ("weights", packed), ("b", bias), ("y", io.y(0).view)];
@@ -360,13 +365,15 @@ impl Op for Conv2d {
             let packed = io.scratch(0).view;
             let x_stride = (d.pixels() * d.n) as u32;
             let p = Params { transposed: 1, accumulate: dx.accumulate.into(), x_stride, ..t.params(io) };
-            let variant = variants::convolution_gradient(r.target, t.filter(), [t.pixels(), t.n]);
+            let variant =
+                variants::convolution_gradient(r, t.problem("conv2d_backward_input", r.target.precision), t.filter());
             pack(r, variant, io.x(1).view, packed, t, p, io.replicas);
             let bindings = [("x", g), ("weights", packed), ("b", packed), ("y", dx.view)];
             convolve(r, (variant, "conv2d_backward_input"), t, bindings, p, io.replicas);
         }
-        let slices = d.slices();
-        let variant = variants::convolution(r.target, d.filter(), [d.n, d.terms()], slices);
+        let (kernel, result) = ("conv2d_backward_weight", [d.n, d.terms()]);
+        let problem = Problem { kernel, result, terms: d.pixels(), copies: 1, precision: r.target.precision };
+        let (variant, slices) = variants::convolution(r, problem, d.filter(), d.slices());
         // These also sum the bias gradient.
         let fused = io.dx(1).is_some() && matches!(variant, Convolution::Square3 { .. } | Convolution::Tile(_));
         if let Some(dw) = io.dx(1) {
@@ -389,7 +396,7 @@ impl Op for Conv2d {
             if fused {
                 bindings.push(("sums", io.scratch(3).view));
             }
-            let (constants, launch) = (constants(variant, d), grid.iterations(d.slice_rounds(variant)));
+            let (constants, launch) = (constants(variant, d), grid.iterations(d.slice_rounds(variant, slices)));
             r.dispatch_with(shader(variant), "conv2d_backward_weight", &constants, &bindings, p, launch);
             let launch = Grid::items(d.n * d.c, 64, io.replicas).iterations(d.size * d.size * (1 + slices));
             r.dispatch(&WEIGHTS, "conv2d_backward_slices", &[("partial", partial), ("grad_w", dw.view)], p, launch);

@@ -11,10 +11,12 @@ use crate::ops::variants::Product;
 pub(super) fn record(op: &Linear, io: &Io, r: &mut Recorder) {
     let d = Dims::of(io, op);
     let dy = io.dy(0).expect("backward runs only with a gradient");
-    let variant = d.input_variant(r.target);
+    let variant = d.input_variant(r);
+    let without_tiles = |variant| matches!(variant, Product::Subgroup8 { .. });
+    let prepared = without_tiles(variant) || io.dx(1).is_some() && without_tiles(d.weight_variant(r).0);
     // Kernels of tiles look at y themselves.
-    let g = match (op.curve(), variant) {
-        (Some(curve), Product::Subgroup8 { .. }) => {
+    let g = match (op.curve(), prepared) {
+        (Some(curve), true) => {
             let (g, len) = (io.scratch(2).view, io.replicas * d.rows() * d.n);
             let views = [io.y(0).view, dy, g];
             match curve {
@@ -26,7 +28,7 @@ pub(super) fn record(op: &Linear, io: &Io, r: &mut Recorder) {
         (curve, _) => Gradient { dy, after: curve.map(|curve| (curve, io.y(0).view)) },
     };
     let mut input = io.dx(0).map(|dx| Input { w: io.x(1), dx });
-    if let Some(Input { w, dx }) = input.take_if(|input| !d.in_one_dispatch(r.target, input.dx, io.dx(1))) {
+    if let Some(Input { w, dx }) = input.take_if(|input| !d.in_one_dispatch(r, input.dx, io.dx(1))) {
         // A sum over the outputs, to which every part adds. If it is added to an earlier contribution, it is
         // complete before.
         let joins = dx.accumulate && d.terms().nth(1).is_some();
@@ -116,8 +118,7 @@ fn gradients(
     [partial, partial_bias]: [View; 2],
 ) {
     if let Some(dw) = dw {
-        let variant = d.weight_variant(r.target);
-        let slices = if matches!(variant, Product::Tile(_)) { d.slices() } else { 1 };
+        let (variant, slices) = d.weight_variant(r);
         // Each segment has only a part of the rows. Weight and bias are in one arena, and bound as the range that
         // covers both; if that exceeds a binding, the bias is summed on its own.
         let fits = |all: &View| d.segments == 1 && all.len - (replicas - 1) * dw.stride <= d.part;

@@ -1,10 +1,10 @@
 //! The kernels, their parameters and the sizes that they work on.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use crate::core::random::dropout_threshold;
 use crate::core::shape::Shape;
-use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Shader, Target, View, params, shader};
+use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Precision, Problem, Recorder, Shader, View, params, shader};
 use crate::graph::{Io, Sink, Spec};
 use crate::ops::activation::Activation;
 use crate::ops::arena::{ALIGN, PART};
@@ -97,12 +97,14 @@ pub(in crate::ops) struct Dims {
     pub segments: usize,
     /// Most weights bound at once.
     pub part: usize,
+    /// Whether operands can be in half precision.
+    pub halves: bool,
 }
 
 impl Dims {
     pub(super) fn new(x: &Shape, w: &Shape, op: &Linear) -> Dims {
         let Linear { segments, part, .. } = *op;
-        Dims { m: x.rows() / segments, n: w.rows(), k: x.last(), segments, part }
+        Dims { m: x.rows() / segments, n: w.rows(), k: x.last(), segments, part, halves: true }
     }
 
     pub(super) fn of(io: &Io, op: &Linear) -> Dims {
@@ -152,32 +154,53 @@ impl Dims {
         }
     }
 
-    /// Of the kernel of the gradient of x.
-    pub(super) fn input_variant(&self, target: Target) -> Product {
-        variants::product(target, [self.n, self.k], [self.m, self.k], self.segments)
+    /// Of the forward kernel, for `n` outputs.
+    pub(super) fn forward_variant(&self, r: &mut Recorder, n: usize) -> Product {
+        self.variant(r, "linear_forward", [self.m, n, self.k], 1..=1).0
     }
 
-    /// Of the kernel of the gradient of w.
-    pub(super) fn weight_variant(&self, target: Target) -> Product {
-        match variants::product(target, [self.n, self.k], [self.n, self.k], self.segments * self.slices()) {
+    /// Of the kernel of the gradient of x.
+    pub(super) fn input_variant(&self, r: &mut Recorder) -> Product {
+        self.variant(r, "linear_backward_input", [self.m, self.k, self.n], 1..=1).0
+    }
+
+    /// Of the kernel of the gradient of w, and the slices of its sums.
+    pub(super) fn weight_variant(&self, r: &mut Recorder) -> (Product, usize) {
+        let most = self.slices();
+        // Fewer slices could be in parts of which there is no room for all.
+        let least = if self.parts(most).nth(1).is_some() { most } else { self.m.div_ceil(MAX_TERMS).min(most) };
+        match self.variant(r, "linear_backward_weight", [self.n, self.k, self.m], least..=most) {
             // Its sums over M are not sliced.
-            Product::Subgroup8 { aligned } if self.m.div_ceil(4) > MAX_ITERATIONS => {
-                Product::Tile(Tile { side: 32, vec4: aligned })
+            (Product::Subgroup8 { aligned }, _) if self.m.div_ceil(4) > MAX_ITERATIONS => {
+                (Product::Tile(Tile { side: 32, vec4: aligned, precision: Precision::F32 }), most)
             }
-            variant => variant,
+            chosen => chosen,
         }
+    }
+
+    /// For a product of (rows, columns, terms).
+    fn variant(
+        &self,
+        r: &mut Recorder,
+        kernel: &'static str,
+        [rows, columns, terms]: [usize; 3],
+        slices: RangeInclusive<usize>,
+    ) -> (Product, usize) {
+        let precision = if self.halves { r.target.precision } else { Precision::F32 };
+        let problem = Problem { kernel, result: [rows, columns], terms, copies: self.segments, precision };
+        variants::product(r, problem, [self.n, self.k], slices)
     }
 
     /// Whether one dispatch computes the gradients of x and of w, if that is wanted: it gains little for a large
     /// product.
-    pub(super) fn in_one_dispatch(&self, target: Target, dx: &Sink, dw: Option<&Sink>) -> bool {
-        let variant = self.weight_variant(target);
+    pub(super) fn in_one_dispatch(&self, r: &mut Recorder, dx: &Sink, dw: Option<&Sink>) -> bool {
+        let (variant, slices) = self.weight_variant(r);
         // Both are written: parameters' gradients of several replicas are interleaved.
         dw.is_some_and(|dw| dw.view.slot != dx.view.slot)
             && matches!(variant, Product::Tile(Tile { side: ..128, .. }))
-            && variant == self.input_variant(target)
+            && variant == self.input_variant(r)
             && self.terms().nth(1).is_none()
-            && self.parts(self.slices()).nth(1).is_none()
+            && self.parts(slices).nth(1).is_none()
     }
 
     /// Working memory of [`parameter_gradients`].

@@ -83,16 +83,16 @@ impl Op for Linear {
         let w = io.x(1).view;
         let bias = self.has_bias(io.inputs()).then(|| io.x(2));
         let clock = self.dropout.map(|_| io.x(io.inputs() - 1).view);
-        let is_tiled = matches!(d.input_variant(r.target), Product::Tile(_));
-        let curve = self.curve().filter(|curve| is_tiled || matches!(curve, Curve::Relu(_)));
-        for part in d.parts(1) {
+        let variants: Vec<Product> = d.parts(1).map(|part| d.forward_variant(r, part.len())).collect();
+        let all_tiled = variants.iter().all(|variant| matches!(variant, Product::Tile(_)));
+        let curve = self.curve().filter(|curve| all_tiled || matches!(curve, Curve::Relu(_)));
+        for (part, variant) in d.parts(1).zip(variants) {
             let (first, n) = (part.start, part.len());
-            let variant = variants::product(r.target, [d.n, d.k], [d.m, n], d.segments);
             let w = d.part_of(w, &part);
             let b = bias.map_or(w, |bias| bias.view);
             let mut bindings = vec![("x", io.x(0).view), ("w", w), ("b", b), ("y", io.y(0).view)];
             // Without dropout any buffer that is only read is bound as the clock.
-            bindings.extend(is_tiled.then_some(("clock", clock.unwrap_or(w))));
+            bindings.extend(matches!(variant, Product::Tile(_)).then_some(("clock", clock.unwrap_or(w))));
             for from in (0..d.k).step_by(MAX_TERMS) {
                 let to = d.k.min(from + MAX_TERMS);
                 let is_last = to == d.k;
@@ -108,7 +108,7 @@ impl Op for Linear {
                     k_to: to as u32,
                     ..d.params().with(curve.filter(|_| is_last))
                 };
-                let drops = is_tiled && clock.is_some() && is_last;
+                let drops = all_tiled && clock.is_some() && is_last;
                 let (constants, draws): (&[_], _) = match drops {
                     true => (&[("DROPS", 1.0)], MAX_RESULTS * PHILOX_ROUNDS),
                     false => (&[], 0),
@@ -122,7 +122,7 @@ impl Op for Linear {
             Activation::Sigmoid => Some(Activation::Sigmoid),
             _ => self.dropout.map(|_| Activation::Identity),
         };
-        if let Some(rest) = rest.filter(|_| !is_tiled) {
+        if let Some(rest) = rest.filter(|_| !all_tiled) {
             activate_in_place(r, rest, self.dropout, clock.unwrap_or(w), io.y(0), io.replicas);
         }
         Ok(())

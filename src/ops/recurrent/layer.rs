@@ -91,7 +91,7 @@ impl Op for Recurrent {
         }
         // The part of one replica.
         let saved = self.saved_layout(&d, 1);
-        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART };
+        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART, halves: false };
         let slices = (0..n).flat_map(|_| product.gradient_scratch());
         let mut y = vec![Spec::f32([d.b, d.t, n * d.h])];
         y.extend(vec![state; self.cell.states()]);
@@ -163,7 +163,7 @@ impl Op for Recurrent {
         self.time_loop(r, io, &d, p, true, &bindings);
 
         let sections = self.saved_layout(&d, io.replicas);
-        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART };
+        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART, halves: false };
         for i in 0..n {
             let rows = io.replicas * d.b * d.t;
             let part = |saved: View, at: usize, len: usize| View { offset: saved.offset + at, len, ..saved };
