@@ -6,9 +6,9 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use super::common::Status;
-use super::models::Models;
 use super::output::{note, print_json};
 use wmic::predict::bundled::Parts;
+use wmic::predict::models::Models;
 use wmic::predict::recogniser::Options;
 use wmic::predict::trained::{Trained, TrainedModel};
 use wmic::report::model_card::{Described, model_card};

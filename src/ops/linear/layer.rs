@@ -9,7 +9,7 @@ use crate::gpu::Recorder;
 use crate::graph::onnx::operators::{Operators, Value};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 use crate::ops::activation::{Activation, Dropout, activate_in_place};
-use crate::ops::variants::{self, Product};
+use crate::ops::variants::Product;
 
 /// Adds y = x w^T (+ b). `w` (N, K), `b` (N).
 pub fn linear(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>) -> Result<Tensor> {
