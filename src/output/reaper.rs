@@ -23,7 +23,9 @@ pub fn write(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     let mut number = 0;
     let mut region = |name: &str, start: f64, end: f64| {
         number += 1;
-        out.write_record([&format!("R{number}"), name, &clock(start), &clock(end), &clock(end - start)])
+        // A line end within quotes is more than REAPER's reader knows.
+        let name = name.replace(char::is_control, " ");
+        out.write_record([&format!("R{number}"), &name, &clock(start), &clock(end), &clock(end - start)])
     };
     if recognition.is_unreliable() {
         region("unreliable: unlike the training clips", 0.0, recognition.duration)?;
