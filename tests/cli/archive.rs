@@ -37,7 +37,9 @@ fn a_folder_of_recordings_is_killed_and_resumed() {
     let arguments = args(text(&pieces));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let child = start(&arguments);
+    // The journal is written after the result.
     wait_for(&pieces.join("predictions.jsonl"));
+    wait_for(&pieces.join("journal.jsonl"));
     send("-KILL", &child);
     end(child);
     rejected(&arguments, "results of an earlier run are there; --resume continues it");
