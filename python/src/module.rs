@@ -125,7 +125,7 @@ fn check(arguments: &Bound<PyTuple>) -> PyResult<Py<PyAny>> {
     let rows = py.detach(|| {
         let ops = wmic::ops::select(op.as_deref())?;
         let gpu = Gpu::open(device.as_deref())?;
-        let checks = list(&ops, gpu.adapter().target())?;
+        let checks = list(&ops, gpu.adapter())?;
         let mut rows = vec![];
         for (i, check) in checks.iter().enumerate() {
             if caller.is_stopped() {
