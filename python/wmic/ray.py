@@ -92,6 +92,10 @@ def predict(paths, run=None, *, num_gpus=1, concurrency=1, out=None, format="par
     """
     if format not in ("parquet", "jsonl"):
         raise ValueError(f"format must be parquet or jsonl, not {format!r}")
+    if out is not None and os.path.isdir(out) and os.listdir(out):
+        raise ValueError(f"{out} is not empty: results are written to a new or an empty folder")
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
     if not isinstance(paths, ray.data.Dataset):
         paths = ray.data.from_items([{"file": os.fspath(path)} for path in paths])
     results = paths.map_batches(

@@ -179,6 +179,7 @@ impl<'a> Trial<'a> {
     fn choose(&mut self, product: TiledProduct) -> Result<Measured> {
         let TiledProduct { op, problem, default, .. } = product;
         let forward = problem.kernel.ends_with("_forward");
+        self.draft(&self.tilings)?.fits(self.timer.gpu)?;
         let own = self.time(&self.tilings, forward)?.ok_or_else(|| {
             let reason = format!("this adapter cannot run {problem} on its own");
             Error::Usage(reason)

@@ -7,6 +7,8 @@ use serde_json::json;
 
 use super::common::Status;
 use super::output::{note, print_json};
+use wmic::core::files::{write_atomic, write_dir_atomic};
+use wmic::predict::bundle::portable;
 use wmic::predict::bundled::Parts;
 use wmic::predict::models::Models;
 use wmic::predict::recogniser::Options;
@@ -109,6 +111,10 @@ impl Args {
         let Some(r) = seeds.iter().position(|seed| *seed == wanted) else {
             return Err(Error::Usage(format!("the run has no seed {wanted}; it has {seeds:?}")).into());
         };
+        if same_file(out, &run.model()) {
+            let reason = format!("{} has the weights of all seeds of the run: choose another file", out.display());
+            return Err(Error::Usage(reason).into());
+        }
         match format {
             Format::Safetensors => trained.export(out, r)?,
             Format::Onnx => trained.export_onnx(out, r)?,
@@ -146,31 +152,35 @@ impl Args {
     }
 }
 
-/// Writes the layout of Hugging Face into `out`: weights, ONNX where the model has such a form, settings, and last the
-/// model card.
-fn folder(run: &RunDir, trained: &Trained, out: &Path, r: usize) -> anyhow::Result<()> {
-    std::fs::create_dir_all(out).map_err(Error::io(out))?;
-    let mut files: Vec<Described> = vec![];
-    trained.export(&out.join("model.safetensors"), r)?;
-    files.push(("model.safetensors", "weights, with PyTorch's names and shapes"));
-    if matches!(trained.model, TrainedModel::Network(_)) {
-        match trained.export_onnx(&out.join("model.onnx"), r) {
-            Ok(()) => files.push(("model.onnx", "the same as an ONNX model: features to probabilities")),
-            Err(error @ Error::Usage(_)) => note(&format!("without model.onnx: {error}")),
-            Err(error) => return Err(error.into()),
-        }
-    }
+/// Whether both are there, and one file.
+fn same_file(a: &Path, b: &Path) -> bool {
+    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
+/// Writes the layout of Hugging Face into the new or empty folder `out`: weights, ONNX where the model has such a form,
+/// settings without paths, and the model card.
+fn folder(run: &RunDir, trained: &Trained, out: &Path, r: usize) -> Result<()> {
     let record = run.recogniser_record()?;
-    let config = json!({
-        "model_type": format!("wmic-{}", trained.about.model),
-        "about": trained.about.of_seed(r),
-        "settings": trained.config,
-    });
-    let text = serde_json::to_string_pretty(&config)?;
-    core::files::write_atomic(out.join("config.json"), |file| writeln!(file, "{text}"))?;
-    files.push(("config.json", "settings, classes, calibration"));
     let evaluation = if run.test().is_file() { Some(run.evaluation()?) } else { None };
-    let card = model_card(trained, &record, evaluation.as_ref(), r, &files)?;
-    core::files::write_atomic(out.join("README.md"), |file| file.write_all(card.as_bytes()))?;
-    Ok(())
+    write_dir_atomic(out, |folder| {
+        let mut files: Vec<Described> = vec![];
+        trained.export(&folder.join("model.safetensors"), r)?;
+        files.push(("model.safetensors", "weights, with PyTorch's names and shapes"));
+        if matches!(trained.model, TrainedModel::Network(_)) {
+            match trained.export_onnx(&folder.join("model.onnx"), r) {
+                Ok(()) => files.push(("model.onnx", "the same as an ONNX model: features to probabilities")),
+                Err(error @ Error::Usage(_)) => note(&format!("without model.onnx: {error}")),
+                Err(error) => return Err(error),
+            }
+        }
+        let config = json!({
+            "model_type": format!("wmic-{}", trained.about.model),
+            "about": trained.about.of_seed(r),
+            "settings": portable(&trained.config)?,
+        });
+        write_atomic(folder.join("config.json"), |file| writeln!(file, "{config:#}"))?;
+        files.push(("config.json", "settings, classes, calibration"));
+        let card = model_card(trained, &record, evaluation.as_ref(), r, &files)?;
+        write_atomic(folder.join("README.md"), |file| file.write_all(card.as_bytes()))
+    })
 }

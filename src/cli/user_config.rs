@@ -62,8 +62,11 @@ fn read(path: &Path) -> Result<UserConfig> {
         return Err(bad("is not a file of settings".into()));
     }
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let mut config: UserConfig = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
+    let mut config: UserConfig = toml::from_str(&text).map_err(|e| bad(e.message().into()))?;
     for path_of in [&mut config.cache, &mut config.run].into_iter().flatten() {
+        if path_of.as_os_str().is_empty() {
+            return Err(bad("has an empty path".into()));
+        }
         *path_of = absolute(path_of, path);
     }
     Ok(config)

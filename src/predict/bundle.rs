@@ -138,7 +138,10 @@ fn prefix(member: usize) -> String {
 }
 
 /// The settings of a model without paths of data, which another machine does not have.
-fn portable(config: &Config) -> Result<toml::Table> {
+///
+/// # Errors
+/// `Usage` for settings that are no TOML.
+pub fn portable(config: &Config) -> Result<toml::Table> {
     let mut table = config.table()?;
     ["dataset", "model", "seeds"].iter().for_each(|key| drop(table.remove(*key)));
     for setting in SETTINGS.iter().filter(|setting| setting.is_path() && !setting.key.contains('.')) {

@@ -82,7 +82,7 @@ pub fn model_card(
     );
     card += "\n## Metrics\n\n";
     match scores {
-        None => card += "The run has no test yet.\n",
+        None => card += "There are no scores of this seed on test clips.\n",
         Some((e, _)) => {
             card += &format!(
                 "Of the {} clips of {dataset}, at the threshold {}.\n\n",
@@ -95,6 +95,7 @@ pub fn model_card(
             card += "\n| class | AP | F1 of present | clips with it, of those labelled |\n|---|---:|---:|---:|\n";
             for (name, of) in &e.per_class {
                 let [ap, f1] = [of.ap, of.f1_pos].map(score);
+                let name = name.replace('|', "\\|");
                 card += &format!("| {name} | {ap} | {f1} | {} of {} |\n", of.positives, of.observed);
             }
             if e.per_seed.len() > 1 {

@@ -148,12 +148,15 @@ impl Pack {
         Ok((described, files))
     }
 
-    /// Fingerprint of the contents, in names of versions.
-    pub fn fingerprint(&self, rest: &str) -> String {
+    /// Fingerprint of WGSL, contents and `rest`, in names of versions.
+    pub fn fingerprint(&self, rest: &str) -> Result<String> {
         let mut fingerprint = Fingerprint::default();
         fingerprint.mix_bytes(&self.bytes);
+        for shader in &self.shaders {
+            fingerprint.mix_bytes(shader.text()?.as_bytes());
+        }
         fingerprint.mix_bytes(rest.as_bytes());
-        format!("{:016x}", fingerprint.finish())
+        Ok(format!("{:016x}", fingerprint.finish()))
     }
 }
 

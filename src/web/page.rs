@@ -79,7 +79,7 @@ fn write(dir: &Path, pack: &Pack, mut description: Value, assets: &[(&str, &str)
         files.extend([PLAN, STYLE, "./"].map(str::to_owned));
         // Kept by the browser until any of them is another.
         let texts: String = assets.iter().chain([&PLAYER]).map(|(_, text)| *text).collect();
-        let version = pack.fingerprint(&(description.clone() + &style + &texts));
+        let version = pack.fingerprint(&(description.clone() + &style + &texts))?;
         let files = serde_json::to_string(&files).expect("names serialise");
         put("sw.js", &WORKER.replace("__VERSION__", &version).replace("__FILES__", &files))
     })

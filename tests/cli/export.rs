@@ -32,6 +32,16 @@ fn the_extension_chooses_the_format_and_another_than_its_own_is_rejected() {
         rejected(&[&["export", run.as_str()], args].concat(), why);
     }
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "nothing else was written");
+
+    // Neither the run itself nor what is in a folder is written over.
+    let copy = at("run");
+    crate::support::copy(&run, &copy);
+    rejected(&["export", &copy, "--seed", "3", &format!("{copy}/model.safetensors")], "the weights of all seeds");
+    rejected(&["export", &copy, "--seed", "3", "--format", "huggingface", &copy], "");
+    assert_eq!(
+        fs::read(format!("{copy}/model.safetensors")).unwrap(),
+        fs::read(format!("{run}/model.safetensors")).unwrap()
+    );
 }
 
 #[test]
@@ -45,6 +55,10 @@ fn a_folder_for_publishing_has_a_card_that_can_be_read() {
     assert!(own == fs::read(alone).unwrap() && !read("model.onnx").is_empty());
     let config: Value = serde_json::from_slice(&read("config.json")).unwrap();
     assert_eq!((&config["model_type"], &config["about"]["seeds"]), (&"wmic-att".into(), &serde_json::json!([3])));
+    for name in ["config.json", "README.md", "model.onnx", "model.safetensors"] {
+        let text = String::from_utf8_lossy(&read(name)).into_owned();
+        assert!(!text.contains(&shared().data()), "{name} names a folder of the trainer's");
+    }
     let card = String::from_utf8(read("README.md")).unwrap();
     let mut parts = card.splitn(3, "---\n").skip(1);
     let (front, text) = (parts.next().unwrap(), parts.next().unwrap());

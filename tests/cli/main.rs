@@ -15,6 +15,8 @@ mod own_labels;
 mod pretrain;
 mod several;
 mod train;
+// Elsewhere the cache folder is not chosen by a variable.
+#[cfg(target_os = "linux")]
 mod tune;
 mod user_config;
 mod web;
