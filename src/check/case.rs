@@ -144,12 +144,14 @@ pub struct Case {
     pub forward: Tolerance,
     pub gradient: Tolerance,
     pub bench: bool,
+    /// Whether it is checked in half precision, too.
+    pub halves: bool,
 }
 
 impl Case {
     pub fn new(name: impl Into<String>, op: impl Op + 'static, inputs: Vec<Input>) -> Self {
         let (forward, gradient) = Default::default();
-        Case { name: name.into(), op: Rc::new(op), inputs, seeded: None, forward, gradient, bench: false }
+        Case { name: name.into(), op: Rc::new(op), inputs, seeded: None, forward, gradient, bench: false, halves: true }
     }
 
     pub(crate) fn specs(&self) -> Vec<Spec> {
@@ -159,6 +161,12 @@ impl Case {
     /// Marks a case of real size, for `wmic bench`.
     pub fn bench(self) -> Self {
         Case { bench: true, ..self }
+    }
+
+    /// Not in half precision: for an op whose errors there are not bounded by the same op on absolute values, as those
+    /// of products are. Its products are those of other cases.
+    pub fn in_f32(self) -> Self {
+        Case { halves: false, ..self }
     }
 
     /// Whether it is checked for one replica and along few directions only.

@@ -23,7 +23,8 @@ pub fn list(ops: &[&Entry], adapter: &Adapter) -> Result<Vec<Check>> {
     let mut checks = vec![];
     for case in ops.iter().flat_map(|entry| (entry.cases)()) {
         let (mut targets, portable) = (vec![Target::PORTABLE], case.draft(Target::PORTABLE)?);
-        let halves = halves.iter().filter(|_| adapter.kind != AdapterKind::Software || !case.is_large());
+        let is_tried = case.halves && (adapter.kind != AdapterKind::Software || !case.is_large());
+        let halves = halves.iter().filter(|_| is_tried);
         for &target in [&adapter.target()].into_iter().chain(halves) {
             if case.draft(target)?.steps() != portable.steps() {
                 targets.push(target);

@@ -37,7 +37,8 @@ fn dropout(name: &str, [rows, k]: [usize; 2], n: usize) -> Case {
 
 fn sigmoid(name: &str, [rows, k]: [usize; 2], n: usize) -> Case {
     let config = Linear { activation: Activation::Sigmoid, ..Linear::PLAIN };
-    Case { op: Rc::new(config), ..case(name, &[rows, k], n, true) }
+    // On absolute values the sigmoid is flat where its argument is large, and its slope no bound of an error.
+    Case { op: Rc::new(config), ..case(name, &[rows, k], n, true) }.in_f32()
 }
 
 /// A frozen layer: one set of weights for all replicas, and no gradient for them.
