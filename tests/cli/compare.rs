@@ -443,7 +443,9 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 #[track_caller]
 fn assert_same(a: &str, b: &str) {
-    let (a, b) = (files(Path::new(a)), files(Path::new(b)));
+    let (a, mut b) = (files(Path::new(a)), files(Path::new(b)));
+    // What another test is writing into the shared comparison at this moment.
+    b.retain(|name, _| !name.to_string_lossy().starts_with(".wmic-"));
     assert!(a.keys().eq(b.keys()), "{:?} and {:?}", a.keys(), b.keys());
     for (name, bytes) in &a {
         assert!(*bytes == b[name], "{} differs", name.display());
