@@ -48,7 +48,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> beta: array<Value>;                 // (F)
 // mean and variance, (F) each
 @group(0) @binding(5) var<storage, read_write> running: array<Value>;
-@group(0) @binding(7) var<storage, read> clock: array<vec4<u32>>;            // (R): seed low, seed high, step, 0
+@group(0) @binding(7) var<storage, read> clock: array<vec4<u32>>;            // (R): seed low, seed high, step, done
 @group(0) @binding(8) var<storage, read_write> y: array<Value>;              // (R, B, T, F)
 @group(0) @binding(9) var<storage, read> grad_y: array<Value>;               // (R, B, T, F)
 @group(0) @binding(10) var<storage, read_write> grad_x: array<Value>;        // (R, B, T, F)

@@ -1,4 +1,4 @@
-// The dataset rows of a step's batch, from the clock alone.
+// The dataset rows of a step's batch, from the clock alone, in which the step begins.
 //
 // A shuffled position is found by a Feistel network over the next power of two, whose round function is Philox under
 // the replica's seed; a value outside 0 .. n - 1 goes through the network again until it is inside (cycle walking),
@@ -14,12 +14,11 @@ struct Params {
     low_bits: u32,  // of a position, which has low_bits + high_bits
     high_bits: u32,
     pool_stride: u32,
-    clock_stride: u32, // in vec4
     stream: u32,    // distinguishes shuffles
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>; // (seed low, seed high, step, 0) every clock_stride
+@group(0) @binding(1) var<storage, read_write> clock: array<u32>; // (R, 4): seed low, seed high, step, done
 @group(0) @binding(2) var<storage, read> pool: array<u32>;        // (n) every pool_stride
 @group(0) @binding(3) var<storage, read_write> y: array<u32>;     // (R, B)
 
@@ -48,16 +47,17 @@ fn sample_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
                   @builtin(local_invocation_index) local_index: u32) {
     let b = group_index(id, count) * 64u + local_index;
     if b >= p.batch { return; }
-    let now = clock[id.z * p.clock_stride];
-    var position = now.z % p.batches * p.batch + b;
+    let at = 4u * id.z;
+    let step = clock[at + 3u];
+    if b == 0u { clock[at + 2u] = step; }
+    var position = step % p.batches * p.batch + b;
     var row = PADDING;
     if position < p.n {
         if p.shuffled == 1u {
-            let epoch = now.z / p.batches;
-            position = feistel(position, epoch, now.xy);
-            while position >= p.n {
-                position = feistel(position, epoch, now.xy);
-            }
+            let epoch = step / p.batches;
+            let key = vec2(clock[at], clock[at + 1u]);
+            position = feistel(position, epoch, key);
+            while position >= p.n { position = feistel(position, epoch, key); }
         }
         row = pool[id.z * p.pool_stride + position];
     }

@@ -1,10 +1,11 @@
 //! Batches of shuffled clips: a keyed permutation of a split per epoch, computed from the clock.
 //!
-//! clock u32 (4) = (seed low, seed high, step, 0), pool u32 (n) = dataset rows of the split, y u32 (B) = dataset rows
-//! of the batch. An epoch has ceil(n / B) batches; batch step % batches holds positions i from batch B on, and i >= n
-//! gives [`PADDING`]. Shuffled, position i is clip perm(i) of the pool, where perm depends on (seed, epoch) alone: a
-//! Feistel network with Philox as round function (Luby and Rackoff, "How to construct pseudorandom permutations from
-//! pseudorandom functions", 1988) over the next power of two, with cycle walking (Black and Rogaway, "Ciphers with
+//! clock u32 (4) = (seed low, seed high, step, done), pool u32 (n) = dataset rows of the split, y u32 (B) = dataset
+//! rows of the batch. A step begins here: in place, its number becomes that of the finished ones (see
+//! [`super::track`]). An epoch has ceil(n / B) batches; batch step % batches holds positions i from batch B on,
+//! [`PADDING`] from position n on. Shuffled, position i is clip perm(i) of the pool, where perm depends on (seed,
+//! epoch) alone: a Feistel network with Philox as round function (Luby and Rackoff, "How to construct pseudorandom
+//! permutations from pseudorandom functions", 1988) over the next power of two, with cycle walking (Black and Rogaway, "Ciphers with
 //! arbitrary finite domains", 2002).
 
 use super::Entry;
@@ -20,7 +21,7 @@ static SHADER: Shader = shader!("sample.wgsl");
 params! {
     struct Params {
         n: u32, batch: u32, batches: u32, shuffled: u32,
-        low_bits: u32, high_bits: u32, pool_stride: u32, clock_stride: u32, stream: u32,
+        low_bits: u32, high_bits: u32, pool_stride: u32, stream: u32,
     }
 }
 
@@ -59,7 +60,8 @@ struct Sample {
     order: Order,
 }
 
-/// Adds the choice of `batch` dataset rows, u32 (B), from `pool`, u32 (n), by `clock`, u32 (4).
+/// Adds the choice of `batch` dataset rows, u32 (B), from `pool`, u32 (n), by `clock`, u32 (4), in which the step
+/// begins. It comes before everything else that uses the clock.
 ///
 /// # Errors
 /// `Shape` for an empty pool or batch and for other shapes or types.
@@ -121,7 +123,7 @@ impl Op for Sample {
             let got = format!("{}, {}, B = {}", clock.shape, pool.shape, self.batch);
             return Err(Error::shape("sample", "clock u32 (4), pool u32 (n), n > 0, B > 0", got));
         }
-        Ok(Outputs::one(Spec::u32([self.batch])))
+        Ok(Outputs { y: vec![Spec::u32([self.batch]), clock.clone()], in_place: vec![(1, 0)], ..Default::default() })
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
@@ -135,10 +137,9 @@ impl Op for Sample {
             low_bits,
             high_bits,
             pool_stride: io.x(1).stride as u32,
-            clock_stride: io.x(0).stride as u32 / 4,
             stream: self.order.stream().unwrap_or(0),
         };
-        let bindings = [("clock", io.x(0).view), ("pool", io.x(1).view), ("y", io.y(0).view)];
+        let bindings = [("clock", io.y(1).view), ("pool", io.x(1).view), ("y", io.y(0).view)];
         let grid = Grid::items(self.batch, 64, io.replicas).iterations(MAX_CYCLES * 4 * (1 + PHILOX_ROUNDS));
         r.dispatch(&SHADER, "sample_forward", &bindings, p, grid);
         Ok(())
@@ -147,8 +148,9 @@ impl Op for Sample {
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
         let clock = x[0].map(|v| v as u32);
         let pool: Vec<u32> = x[1].data().iter().map(|v| *v as u32).collect();
-        let rows = batch_rows(&pool, self.batch, self.order, [clock[0], clock[1]], clock[2] as usize);
-        vec![Array::from_fn([self.batch], |b| rows[b].into())]
+        let rows = batch_rows(&pool, self.batch, self.order, [clock[0], clock[1]], clock[3] as usize);
+        let begun = Array::from_fn([4], |i| x[0][if i == 2 { 3 } else { i }]);
+        vec![Array::from_fn([self.batch], |b| rows[b].into()), begun]
     }
 
     fn cost(&self, _: &[Spec]) -> Cost {
@@ -158,7 +160,7 @@ impl Op for Sample {
 
 fn cases() -> Vec<Case> {
     let case = |name: &str, n: usize, batch, step: u32, order| {
-        let clock = Input::u32([4], Fill::Given([7.0, 9.0, f64::from(step), 0.0].into()));
+        let clock = Input::u32([4], Fill::Given([7.0, 9.0, 0.0, f64::from(step)].into()));
         let pool = Input::u32([n], Fill::Below(20_000));
         Case::new(name, Sample { batch, order }, vec![clock, pool]).forward_tolerance(0.0, 0.0)
     };

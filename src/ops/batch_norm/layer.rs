@@ -76,7 +76,7 @@ pub struct Eval {
 }
 
 /// Adds batch norm. `x` (B, T, F), (B, T, S, F) or (B, F), `lengths` u32 (B), `clock` u32 (4): seed low, seed high,
-/// step, 0. The clock is not used in a graph for evaluation.
+/// step, done. The clock is not used in a graph for evaluation.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together, `Usage` for a dropout probability outside [0, 1).
