@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::memory::{Lifetime, SlotInfo};
 use super::op::{Bound, Io, Op, Sink, Spec};
 use super::params::ALIGN;
-use super::{Graph, Storage, StorageKind, Tensor, slice_sums};
+use super::{Graph, Node, Storage, StorageKind, Tensor, slice_sums};
 use crate::core::error::{Error, Result};
 use crate::gpu::{Recorder, SliceSum, Slot, View};
 
@@ -191,7 +191,17 @@ impl<'g> Builder<'g> {
         self.graph.nodes.iter().any(|n| n.x.iter().any(|x| self.graph.tensors[x.0].1 == storage))
     }
 
-    pub fn forward(&mut self, r: &mut Recorder) -> Result<Vec<Io>> {
+    /// Whether backward does what forward does, too.
+    fn joins_passes(&self, node: &Node, seeds: &[(Tensor, &str)]) -> bool {
+        let specs: Vec<Spec> = node.x.iter().map(|t| self.graph.tensors[t.0].0.clone()).collect();
+        seeds.iter().any(|(t, _)| *t == node.y[0])
+            && node.y.iter().all(|t| !self.reads.contains_key(&self.graph.memory_of(*t)))
+            && self.graph.storages[self.graph.tensors[node.y[0].0].1.0].wants_gradient
+            && node.op.joins_passes(&specs)
+    }
+
+    /// `seeds`: of backward, if it follows.
+    pub fn forward(&mut self, seeds: &[(Tensor, &str)], r: &mut Recorder) -> Result<Vec<Io>> {
         let mut ios = Vec::with_capacity(self.graph.nodes.len());
         for node in &self.graph.nodes {
             let io = Io {
@@ -201,11 +211,14 @@ impl<'g> Builder<'g> {
                 read: node.y.iter().map(|&t| self.is_read(self.graph.tensors[t.0].1)).collect(),
                 saved: node.saved.iter().map(|s| self.temporary(&*node.op, s)).collect(),
                 scratch: node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect(),
+                with_forward: self.joins_passes(node, seeds),
                 dy: vec![],
                 dx: vec![],
             };
-            r.op = node.op.name();
-            node.op.forward(&io, r)?;
+            if !io.with_forward {
+                r.op = node.op.name();
+                node.op.forward(&io, r)?;
+            }
             ios.push(io);
         }
         Ok(ios)

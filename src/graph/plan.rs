@@ -116,7 +116,7 @@ impl Draft {
     ) -> Result<Draft> {
         let keep = keep.iter().map(|t| graph.memory_of(*t)).collect();
         let mut b = Builder::new(graph, replicas, keep, guard);
-        let ios = b.forward(&mut r)?;
+        let ios = b.forward(seeds, &mut r)?;
         assert!(r.slice_sums.is_empty(), "the optimiser does the sums that are left to it");
         let forward = r.dispatches.len();
         let left = if seeds.is_empty() { vec![] } else { b.backward(ios, seeds, leaves_sums, &mut r)? };
