@@ -149,16 +149,16 @@ fn labels_of_instances_are_pytorchs() {
     let gpu = Gpu::open(None).expect("an adapter");
     let mut g = Graph::new(Mode::Train);
     let chosen = g.input("rows", Spec::u32([rows.len()]));
-    let lengths = g.input("lengths", Spec::u32([clips]));
+    let of_dataset = g.input("labels", Spec::u32([1 + classes, clips]));
     let packed = g.input("codes", Spec::u32([clips, codes.len() / clips]));
     let p = g.input_with_gradient("p", Spec::f32([rows.len() * instances, classes]));
-    let labels = instance_labels(&mut g, chosen, lengths, packed, how).unwrap();
+    let labels = instance_labels(&mut g, chosen, of_dataset, packed, how).unwrap();
     let InstanceLabels { target, observed, lengths: valid } = labels;
     let (loss, _) = masked_bce(&mut g, p, target, observed, valid, Normalisation::Observed).unwrap();
     let probabilities: Vec<f32> = of("p").into_iter().map(|v| v as f32).collect();
     let bound = [
         ("rows", gpu.upload("rows", &rows).unwrap()),
-        ("lengths", gpu.upload("lengths", &u32s("lengths")).unwrap()),
+        ("labels", gpu.upload("labels", &[u32s("lengths"), vec![0; classes * clips]].concat()).unwrap()),
         ("codes", gpu.upload("codes", &codes).unwrap()),
         ("p", gpu.upload("p", &probabilities).unwrap()),
         ("dy", gpu.upload("dy", &[1f32]).unwrap()),

@@ -6,10 +6,10 @@ use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Spec};
 use wmic::ops::activation::{Activation, activation};
 use wmic::ops::adagrad::{Adagrad, adagrad};
 use wmic::ops::adam::{Adam, adam};
-use wmic::ops::gather::{Clips, Encoding, Gather, gather};
+use wmic::ops::gather::{Clips, Encoding, Gather, Rows, gather};
 use wmic::ops::linear::linear;
 use wmic::ops::masked_bce::{Normalisation, masked_bce};
-use wmic::ops::sample::{Order, sample};
+use wmic::ops::sample::{Order, Sample};
 use wmic::ops::sgd::{Sgd, sgd};
 use wmic::ops::track::{End, NEVER};
 
@@ -28,16 +28,15 @@ struct Trained {
 }
 
 /// Logistic regression: is the first feature larger than the second? `poison` puts a NaN into the first weight.
-fn train(gpu: &Gpu, seeds: &[u32], epochs: usize, poison: bool) -> Trained {
+fn train(gpu: &Gpu, target: Target, seeds: &[u32], epochs: usize, poison: bool) -> Trained {
     let replicas = seeds.len();
     let mut g = Graph::new(Mode::Train);
     let clock = g.input("clock", Spec::u32([4]));
     let pool = g.input("pool", Spec::u32([CLIPS]));
     let features = g.shared_input("features", Spec::u32([CLIPS, WIDTH / 4]));
-    let lengths = g.shared_input("lengths", Spec::u32([CLIPS]));
-    let labels = g.shared_input("labels", Spec::u32([CLIPS, 1]));
-    let rows = sample(&mut g, clock, pool, BATCH, Order::Shuffled).unwrap();
-    let clips = Clips { features, lengths, labels, clip_slots: None };
+    let labels = g.shared_input("labels", Spec::u32([2, CLIPS]));
+    let rows = Rows::Drawn { clock, pool, how: Sample { batch: BATCH, order: Order::Shuffled } };
+    let clips = Clips { features, labels, clip_slots: None };
     let how = Gather { instances: 1, width: WIDTH, encoding: Encoding::Bytes, positions: 1 };
     let batch = gather(&mut g, rows, clips, how).unwrap();
     let x = g.reshape(batch.x, [BATCH, WIDTH]);
@@ -62,6 +61,7 @@ fn train(gpu: &Gpu, seeds: &[u32], epochs: usize, poison: bool) -> Trained {
     let bytes: Vec<u8> = (0..CLIPS * WIDTH).map(|i| (i * 7919 % 251) as u8).collect();
     let words: Vec<u32> = bytes.chunks(4).map(|c| u32::from_le_bytes(c.try_into().unwrap())).collect();
     let label = |clip: usize| if bytes[clip * WIDTH] > bytes[clip * WIDTH + 1] { 2 } else { 1 };
+    let labels: Vec<u32> = [1; CLIPS].into_iter().chain((0..CLIPS).map(label)).collect();
     let arenas = Arenas::new(gpu, g.layout(), replicas, true).unwrap();
     if poison {
         gpu.write(&arenas.params, 0, &[f32::NAN]).unwrap();
@@ -72,20 +72,19 @@ fn train(gpu: &Gpu, seeds: &[u32], epochs: usize, poison: bool) -> Trained {
         ("clock", gpu.upload("clock", &clocks).unwrap()),
         ("pool", gpu.upload("pool", &(0..CLIPS as u32).collect::<Vec<_>>().repeat(replicas)).unwrap()),
         ("features", gpu.upload("features", &words).unwrap()),
-        ("lengths", gpu.upload("lengths", &[1u32; CLIPS]).unwrap()),
-        ("labels", gpu.upload("labels", &(0..CLIPS).map(label).collect::<Vec<u32>>()).unwrap()),
+        ("labels", gpu.upload("labels", &labels).unwrap()),
         ("dy", gpu.upload("dy", &vec![1f32; replicas]).unwrap()),
         ("m", gpu.buffer("m", len * replicas).unwrap()),
         ("v", gpu.buffer("v", len * replicas).unwrap()),
         ("totals", gpu.buffer("totals", 2 * replicas).unwrap()),
         ("diverged", gpu.upload("diverged", &vec![NEVER; replicas]).unwrap()),
     ]);
-    let target = gpu.adapter().target();
-    let step = Draft::new(&g, target, replicas, &[parts], &[(loss, "dy")]).unwrap().realise(gpu, &bound).unwrap();
+    let draft = Draft::training(&g, target, replicas, &[parts], &[(loss, "dy")]).unwrap();
+    let step = draft.realise(gpu, &bound).unwrap();
     let (buffer, at) = step.buffer(parts);
     assert_eq!(at, 0);
     bound.push(("parts", buffer.clone()));
-    let update = Draft::new(&end, target, replicas, &[], &[]).unwrap().realise(gpu, &bound).unwrap();
+    let update = draft.update(&end, target).unwrap().realise(gpu, &bound).unwrap();
 
     let epoch = |n: usize| gpu.run(|s| s.replay(&[&step.recording, &update.recording], n * BATCHES)).unwrap();
     epoch(1);
@@ -103,10 +102,16 @@ fn train(gpu: &Gpu, seeds: &[u32], epochs: usize, poison: bool) -> Trained {
 #[test]
 fn replicas_learn_side_by_side_as_they_would_alone() {
     let gpu = Gpu::open(None).expect("an adapter");
+    for target in [gpu.adapter().target(), Target::PORTABLE] {
+        learn_side_by_side(&gpu, target);
+    }
+}
+
+fn learn_side_by_side(gpu: &Gpu, target: Target) {
     let seeds = [1, 2, 3];
-    let all = train(&gpu, &seeds, 40, false);
+    let all = train(gpu, target, &seeds, 40, false);
     for r in 0..seeds.len() {
-        let alone = train(&gpu, &seeds[r..=r], 40, false);
+        let alone = train(gpu, target, &seeds[r..=r], 40, false);
         let len = alone.params.len();
         assert_eq!(all.params[r * len..(r + 1) * len], alone.params);
         assert_eq!(all.last_epoch[2 * r..2 * r + 2], alone.last_epoch);
@@ -122,7 +127,7 @@ fn replicas_learn_side_by_side_as_they_would_alone() {
 #[test]
 fn a_nan_loss_is_recorded() {
     let gpu = Gpu::open(None).expect("an adapter");
-    assert_eq!(train(&gpu, &[1, 2], 3, true).diverged, [0, NEVER]);
+    assert_eq!(train(&gpu, gpu.adapter().target(), &[1, 2], 3, true).diverged, [0, NEVER]);
 }
 
 /// Gradients of weights are computed in slices, which an optimiser adds up as their own kernel does, bit for bit.
