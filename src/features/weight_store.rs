@@ -12,7 +12,7 @@ use crate::core::error::{Error, Result};
 use crate::core::files::{is_leftover, read_start, sha256, try_lock_directory, write_atomic};
 use crate::core::tensors::{self, File, Tensor};
 use crate::core::{tflite, torch};
-use crate::data::Npz;
+use crate::data::has_array;
 use crate::features::scaling::PostProcess;
 use crate::features::weights::{About, Weights};
 use crate::features::yamnet;
@@ -219,7 +219,7 @@ fn recognise(path: &Path) -> Result<Content> {
     }
     match PostProcess::read(path) {
         Ok(pca) => return Ok(Content::Pca(pca)),
-        Err(error) if Npz::open(path).is_ok_and(|npz| npz.contains(PCA[0])) => return Err(error),
+        Err(error) if has_array(path, PCA[0]) => return Err(error),
         Err(_) => {}
     }
     let read = torch::read(path)?;

@@ -91,7 +91,8 @@ fn npz(arrays: &[(&str, &[usize], f64)]) -> Vec<u8> {
         let header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({shape}), }}");
         let header = format!("{header:<117}\n");
         zip.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
-        zip.write_all(&[b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+        zip.write_all(&[b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat())
+            .unwrap();
         let len: usize = shape.split(", ").filter_map(|len| len.parse::<usize>().ok()).product();
         zip.write_all(&value.to_le_bytes().repeat(len)).unwrap();
     }

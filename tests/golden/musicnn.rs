@@ -45,10 +45,7 @@ fn sound(clip: usize) -> Vec<f32> {
 fn assert_close(name: &str, got: &[f32], want: &Array<f64>, tolerance: f64) {
     assert_eq!(got.len(), want.data().len(), "{name}");
     for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
-        assert!(
-            (f64::from(*got) - want).abs() <= tolerance,
-            "{name}[{i}] is {got}, musicnn gives {want}"
-        );
+        assert!((f64::from(*got) - want).abs() <= tolerance, "{name}[{i}] is {got}, musicnn gives {want}");
     }
 }
 
