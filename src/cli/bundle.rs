@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use wmic::core::files::writable;
+use wmic::core::numbers;
 use wmic::data::{AudioSet, has_features};
 use wmic::gpu::Gpu;
 use wmic::metrics::thresholds::Threshold;
@@ -75,7 +76,9 @@ impl Args {
         let mut members = self.runs.iter().map(|run| Models::member(run)).collect::<Result<Vec<_>>>()?;
         if !self.weights.is_empty() && self.weights.len() != members.len() {
             let (weights, runs) = (self.weights.len(), members.len());
-            return Err(Error::Usage(format!("{weights} weights were given for {runs} runs")).into());
+            let weights = numbers::of(weights, "weight was", "weights were");
+            let runs = numbers::of(runs, "run", "runs");
+            return Err(Error::Usage(format!("{weights} given for {runs}")).into());
         }
         members.iter_mut().zip(&self.weights).for_each(|(member, weight)| member.weight = *weight);
         let name = self.name.clone().unwrap_or_else(|| name_of(&members));
@@ -118,7 +121,8 @@ impl Args {
             for evaluation in &evaluations {
                 print(&format!("{}\n", summary(evaluation)))?;
             }
-            note(&format!("{} models in {bytes} bytes written to {}", evaluations.len() - 1, self.out.display()));
+            let models = numbers::of(evaluations.len() - 1, "model", "models");
+            note(&format!("{models} in {} written to {}", numbers::bytes(bytes), self.out.display()));
         }
         Ok(Status::Done)
     }

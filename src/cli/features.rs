@@ -10,6 +10,7 @@ use super::settings::{Limited, WEIGHTS, check_options, help_of, of_run, variant}
 use wmic::Error;
 use wmic::audio::audio_files;
 use wmic::core::files::absolute;
+use wmic::core::numbers;
 use wmic::data::AudioSet;
 use wmic::features::audio_files::{AudioFiles, ExtractionJob};
 use wmic::features::feature_config::FeatureConfig;
@@ -154,7 +155,8 @@ impl Args {
         let (rows, files, failed) = (extracted.rows.len(), sounds.files.len(), extracted.failures.len());
         let mut skipped = if failed > 0 { format!("; {failed} could not be decoded") } else { String::new() };
         if extracted.short > 0 {
-            skipped += &format!("; {} are shorter than {} s", extracted.short, self.frontend.window());
+            let short = numbers::of(extracted.short, "is", "are");
+            skipped += &format!("; {short} shorter than {} s", self.frontend.window());
         }
         let used = files - failed - extracted.short;
         if let Some(front_end) =
@@ -164,7 +166,8 @@ impl Args {
             let of = if front_end.range == feature_config.range().cloned() { "the weights" } else { over };
             note(&format!("embeddings are scaled to 0 to 1 by the minimum and maximum of {of}"));
         }
-        note(&format!("{rows} excerpts of {used} files written to {}{skipped}", out.display()));
+        let (rows, used) = (numbers::of(rows, "excerpt", "excerpts"), numbers::of(used, "file", "files"));
+        note(&format!("{rows} of {used} written to {}{skipped}", out.display()));
         Ok(if failed > 0 || extracted.damaged() { Status::Failed } else { Status::Done })
     }
 

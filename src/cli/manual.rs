@@ -1,6 +1,5 @@
 //! `wmic manual`: manual pages.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Command;
@@ -8,8 +7,7 @@ use clap_mangen::Man;
 
 use super::common::Status;
 use super::output::note;
-use wmic::Error;
-use wmic::core::files::write_atomic;
+use wmic::core::files::{writable_folder, write_atomic};
 
 /// Write manual pages into a folder: wmic.1, and one for each command
 ///
@@ -23,7 +21,7 @@ pub struct Args {
 impl Args {
     /// `command`: the whole command line.
     pub fn run(self, mut command: Command) -> anyhow::Result<Status> {
-        fs::create_dir_all(&self.dir).map_err(Error::io(&self.dir))?;
+        writable_folder(&self.dir)?;
         // Names the pages of the commands: wmic-train.
         command.build();
         let mut pages = vec![command];

@@ -70,10 +70,34 @@ pub fn writable(path: impl AsRef<Path>) -> Result<()> {
     temporary_file(path).map(drop).map_err(Error::io(path))
 }
 
+/// Creates the folder `path` and its missing parents, and checks before long work whether files can be written there.
+///
+/// # Errors
+/// `Data` if it, or a parent, is a file; `Io`.
+pub fn writable_folder(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    check_no_file(path)?;
+    fs::create_dir_all(path).map_err(Error::io(path))?;
+    writable(path.join(TEMPORARY)).map_err(|error| match error {
+        Error::Io { source, .. } => Error::io(path)(source),
+        other => other,
+    })
+}
+
+/// Fails if a file is where the folder `path` or a parent is to be.
+fn check_no_file(path: &Path) -> Result<()> {
+    match path.ancestors().find(|folder| folder.exists() && !folder.is_dir()) {
+        Some(file) => Err(Error::data(file, "is a file; a folder is expected")),
+        None => Ok(()),
+    }
+}
+
 /// Creates the directory `path` atomically: `fill` writes into a temporary directory beside it, which is then renamed.
-/// `path` must not exist, or be an empty directory; missing parents are created. After an error nothing is left.
+/// `path` must not exist, or be an empty directory; missing parents are created. After an error nothing is left, and
+/// none names the temporary directory.
 pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let path = path.as_ref();
+    check_no_file(path)?;
     let occupied = match fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_some(),
         Err(e) => e.kind() != io::ErrorKind::NotFound,
@@ -82,8 +106,19 @@ pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Resu
         return Err(Error::data(path, "already exists; choose another directory, or remove this one first"));
     }
     fs::create_dir_all(parent(path)).map_err(Error::io(path))?;
-    let directory = temporary(0o777).tempdir_in(parent(path)).map_err(Error::io(path))?;
-    fill(directory.path())?;
+    let made = temporary(0o777).tempdir_in(parent(path));
+    let directory = made.map_err(|e| Error::io(path)(e.kind().into()))?;
+    let name = |mut of: PathBuf| {
+        if let Ok(within) = of.strip_prefix(directory.path()) {
+            of = path.join(within);
+        }
+        of
+    };
+    fill(directory.path()).map_err(|error| match error {
+        Error::Io { path, source } => Error::Io { path: name(path), source },
+        Error::Data { path, line, reason } => Error::Data { path: name(path), line, reason },
+        other => other,
+    })?;
     let publish = || -> io::Result<()> {
         sync_tree(directory.path())?;
         if path.is_dir() {
@@ -176,8 +211,10 @@ pub(crate) fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>
 /// The first `length` bytes of a file, or all that it has: what tells formats apart.
 pub(crate) fn read_start(path: &Path, length: usize) -> Result<Vec<u8>> {
     // Reading a device or a pipe may never end.
-    if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
-        return Err(Error::data(path, "is not a file"));
+    match std::fs::metadata(path).map_err(Error::io(path))? {
+        about if about.is_dir() => return Err(Error::data(path, "is a folder; a file is expected")),
+        about if !about.is_file() => return Err(Error::data(path, "is not a file")),
+        _ => {}
     }
     let mut start = vec![];
     let read = File::open(path).and_then(|file| file.take(length as u64).read_to_end(&mut start));

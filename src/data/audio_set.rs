@@ -59,7 +59,8 @@ impl AudioSet {
     ///   and end (seconds), group, split (train, validation, test); or columns file and one for each instrument;
     /// - OpenMIC-2018's layout (also in the subfolder `openmic-2018`): `audio/**/KEY.ogg`, or any other audio format,
     ///   with `class-map.json`, `openmic-2018-aggregated-labels.csv` and `partitions/`, which may be missing;
-    /// - a folder per class: its name is the class, and the audio files in it (and below) have that class and no other.
+    /// - a folder per class: its name, in lower case with underscores for spaces and hyphens, is the class, and the
+    ///   audio files in it (and below) have that class and no other.
     ///   Of each class's n sorted files a tenth, rounded, but at least one if there are two, is drawn for the test,
     ///   always the same ones. Excerpts of one recording may be in both splits: store such data in the other layout,
     ///   with its own splits;
@@ -205,9 +206,9 @@ impl AudioSet {
             .map(|(key, _)| key.as_str())
             .collect();
         if !silent.is_empty() {
-            let (n, all) = (silent.len(), of_file.len());
+            let (n, all, are) = (silent.len(), of_file.len(), if silent.len() == 1 { "is" } else { "are" });
             warnings.push(format!(
-                "{n} of {all} files are shorter than a second or could not be decoded, and are skipped ({})",
+                "{n} of {all} files {are} skipped: shorter than a second, or not decodable ({})",
                 examples(&silent)
             ));
         }

@@ -4,8 +4,9 @@ use super::audio_set::AudioSet;
 use super::dataset::{Dataset, Drawn, Features, instance};
 use super::labels::{Labels, Splits};
 use super::names::examples;
-use super::own_labels::{Part, Times, read_times};
+use super::own_labels::{Part, Times, normalised, read_times};
 use crate::core::error::{Error, Result};
+use crate::core::numbers;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +54,8 @@ impl AudioSet {
         let lost = (0..self.files.len()).filter(|&file| excerpts[file] == 0);
         let lost: Vec<&str> = lost.map(|file| self.keys[file].as_str()).collect();
         if !lost.is_empty() {
-            warnings.push(format!("{} files have no features and are skipped ({})", lost.len(), examples(&lost)));
+            let files = numbers::of(lost.len(), "file has no features and is", "files have no features and are");
+            warnings.push(format!("{files} skipped ({})", examples(&lost)));
         }
         for (file, last) in own.times.beyond(&ends) {
             let (name, end) = (&self.keys[file as usize], ends[file as usize].unwrap_or_default());
@@ -92,10 +94,9 @@ impl AudioSet {
             warnings.push("times only say in which clips an instrument plays (the model has no instances)".into());
         }
         if spread > 0 {
-            warnings.push(format!(
-                "{spread} labels without times are of recordings longer than {} s, and are taken to hold throughout",
-                how.window
-            ));
+            let labels =
+                numbers::of(spread, "label without times is of a recording", "labels without times are of recordings");
+            warnings.push(format!("{labels} longer than {} s, taken to hold throughout", how.window));
         }
         let clip = |(&(file, start), length): (&(u32, f64), &u32)| {
             let counts = [features.instances, *length as usize];
@@ -134,7 +135,10 @@ impl Dataset {
     pub fn with_times(mut self, path: &Path, seconds: f64) -> Result<Dataset> {
         let (k, instances) = (self.classes.len(), self.features.instances);
         let clips: HashMap<&str, u32> = self.keys.iter().map(String::as_str).zip(0..).collect();
-        let classes: HashMap<&str, u32> = self.classes.iter().map(String::as_str).zip(0..).collect();
+        // The table's names are normalised; those of a class map need not be.
+        let spelt = |name: &String| normalised(name).unwrap_or_else(|_| name.clone());
+        let classes: HashMap<String, u32> =
+            self.classes.iter().map(spelt).zip(0..).chain(self.classes.iter().cloned().zip(0..)).collect();
         let (mut times, mut unknown, mut others) = (Times::default(), BTreeSet::new(), BTreeSet::new());
         for (clip, instrument, segment) in read_times(path)? {
             match (clips.get(clip.as_str()), classes.get(instrument.as_str())) {
@@ -146,11 +150,11 @@ impl Dataset {
         if times.is_empty() {
             return Err(Error::data(path, "has no times of the dataset's clips and instruments"));
         }
-        for (what, names) in [("clips", unknown), ("instruments", others)] {
+        for (one, many, names) in [("clip", "clips", unknown), ("instrument", "instruments", others)] {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             if !names.is_empty() {
-                let (n, path) = (names.len(), path.display());
-                self.warnings.push(format!("{n} {what} of {path} are not in the dataset ({})", examples(&names)));
+                let (those, path) = (numbers::of(names.len(), one, many), path.display());
+                self.warnings.push(format!("{path} has times of {those} not in the dataset ({})", examples(&names)));
             }
         }
         let (mut codes, mut contradictions) = (vec![], 0);
@@ -165,9 +169,8 @@ impl Dataset {
             codes.extend(of_clip);
         }
         if contradictions > 0 {
-            let path = path.display();
-            self.warnings
-                .push(format!("{contradictions} labels are absent, but {path} has times of them; these are not used"));
+            let labels = numbers::of(contradictions, "label says", "labels say");
+            self.warnings.push(format!("{labels} absent where {} has times; these are not used", path.display()));
         }
         self.strong = Some(Arc::new(codes));
         Ok(self)

@@ -105,7 +105,8 @@ impl Labels {
         }
         let mut warnings = Vec::new();
         if unknown > 0 {
-            warnings.push(format!("{unknown} labels belong to clips without {what}"));
+            let labels = numbers::of(unknown, "label belongs to a clip", "labels belong to clips");
+            warnings.push(format!("{labels} without {what}"));
         }
         Ok(Labels { keys, targets, observed, warnings })
     }
@@ -158,7 +159,8 @@ impl Labels {
         let kept: HashSet<&str> = keys.iter().map(|key| key.as_str()).collect();
         let lost: Vec<&str> = self.keys.iter().map(|key| key.as_str()).filter(|key| !kept.contains(key)).collect();
         if !lost.is_empty() {
-            self.warnings.push(format!("{} clips have no features and are skipped ({})", lost.len(), examples(&lost)));
+            let clips = numbers::of(lost.len(), "clip has no features and is", "clips have no features and are");
+            self.warnings.push(format!("{clips} skipped ({})", examples(&lost)));
         }
         Labels { keys, targets, observed, warnings: self.warnings }
     }
@@ -178,7 +180,8 @@ impl Labels {
         train.iter().chain(validation.iter().flatten()).chain(&test).for_each(|&row| unsplit[row as usize] = false);
         let unsplit: Vec<&str> = keys.iter().zip(&unsplit).filter(|&(_, &u)| u).map(|(key, _)| key.as_str()).collect();
         if !unsplit.is_empty() {
-            warnings.push(format!("{} clips are in no split and are unused ({})", unsplit.len(), examples(&unsplit)));
+            let clips = numbers::of(unsplit.len(), "clip is in no split and is", "clips are in no split and are");
+            warnings.push(format!("{clips} unused ({})", examples(&unsplit)));
         }
         for (split, rows) in [("train", &train), ("test", &test)].into_iter().filter(|(_, rows)| !rows.is_empty()) {
             for (label, present) in [("positive", true), ("negative", false)] {
@@ -244,8 +247,9 @@ impl Splits {
                 }
                 warnings.push(empty.to_string());
             } else if !missing.is_empty() {
+                let [keys, have] = if missing.len() == 1 { ["key", "has"] } else { ["keys", "have"] };
                 let count = missing.len();
-                warnings.push(format!("{count} keys of the {split} split have no {what} ({})", examples(&missing)));
+                warnings.push(format!("{count} {keys} of the {split} split {have} no {what} ({})", examples(&missing)));
             }
             Ok(found)
         };

@@ -37,7 +37,7 @@ pub(crate) use npz::{has_array, read_array};
 pub use openmic::{features_npz, has_class_map, has_features, load_features};
 pub(crate) use own_labels::Times;
 pub use own_labels::{Unlisted, has_own_labels};
-pub(crate) use own_labels::{normalised, read_times};
+pub(crate) use own_labels::{class_named, normalised, read_times};
 pub use split::{SplitBy, SplitConfig, validation_split};
 pub use synth::synth;
 pub use synth_audio::synth_audio;

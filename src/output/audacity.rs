@@ -13,6 +13,7 @@ pub const FORMAT: Format = Format {
     collected: false,
     head: "",
     several: None,
+    unsupported: |_| None,
     write: |out, recognition, _| write(out, recognition),
 };
 

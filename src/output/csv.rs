@@ -12,6 +12,7 @@ pub const FORMAT: Format = Format {
     collected: true,
     head: "file,instrument,probability,spread,threshold,present,segments,unreliable\n",
     several: Some(Frame { before: "", between: "", after: "" }),
+    unsupported: |_| None,
     write: |out, recognition, _| rows(out, recognition),
 };
 

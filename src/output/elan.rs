@@ -12,6 +12,7 @@ pub const FORMAT: Format = Format {
     collected: false,
     head: "Tier\tBegin Time\tEnd Time\tAnnotation\n",
     several: None,
+    unsupported: |_| None,
     write: |out, recognition, _| write(out, recognition),
 };
 

@@ -18,6 +18,8 @@ pub struct Format {
     pub head: &'static str,
     /// How several recordings share an output; `None` if each needs its own file.
     pub several: Option<Frame>,
+    /// The reason if it has no place for the answers of a model of these classes.
+    pub unsupported: fn(&[String]) -> Option<String>,
     pub write: fn(&mut dyn Write, &Recognition, Detail) -> io::Result<()>,
 }
 

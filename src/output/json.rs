@@ -15,6 +15,7 @@ pub const FORMAT: Format = Format {
     collected: false,
     head: "",
     several: Some(Frame { before: "[\n", between: ",\n", after: "]\n" }),
+    unsupported: |_| None,
     write,
 };
 
@@ -25,6 +26,7 @@ pub const LINES: Format = Format {
     collected: true,
     head: "",
     several: Some(Frame { before: "", between: "", after: "" }),
+    unsupported: |_| None,
     write: write_line,
 };
 

@@ -14,8 +14,17 @@ pub const FORMAT: Format = Format {
     head: "filename,accordion,banjo,bass,cello,clarinet,cymbals,drums,flute,guitar,mallet_percussion,mandolin,organ,\
            piano,saxophone,synthesizer,trombone,trumpet,ukulele,violin,voice\n",
     several: Some(Frame { before: "", between: "", after: "" }),
+    unsupported: |classes| labels().find(|label| classes.iter().all(|name| name != label)).map(unknown),
     write: |out, recognition, _| row(out, recognition),
 };
+
+fn labels() -> impl Iterator<Item = &'static str> {
+    FORMAT.head.trim_end().split(',').skip(1)
+}
+
+fn unknown(label: &str) -> String {
+    format!("MIREX's labels are OpenMIC-2018's 20 classes, and the model does not know {label}")
+}
 
 /// The row of a recording: its file's name, and the probability of each label.
 ///
@@ -24,10 +33,9 @@ pub const FORMAT: Format = Format {
 fn row(out: &mut dyn Write, recognition: &Recognition) -> io::Result<()> {
     let file = recognition.file.file_name().unwrap_or_default().to_string_lossy();
     let mut record = vec![file.into_owned()];
-    for label in FORMAT.head.trim_end().split(',').skip(1) {
+    for label in labels() {
         let Some(instrument) = recognition.instruments.iter().find(|i| i.name == label) else {
-            let reason = format!("MIREX's labels are OpenMIC-2018's 20 classes, and the model does not know {label}");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, unknown(label)));
         };
         record.push(format!("{:.6}", instrument.probability));
     }

@@ -13,7 +13,8 @@ use crate::predict::ensemble::{Ensemble, Fitted, Member};
 use crate::predict::predictor::layout;
 use crate::predict::trained::{Network, Trained, TrainedModel};
 use crate::run::config::Config;
-use crate::run::settings::SETTINGS;
+use crate::run::setting::Setting;
+use crate::run::settings::{self, SETTINGS};
 use crate::run::weights::{self, About};
 
 /// Most models of a file.
@@ -137,15 +138,33 @@ fn prefix(member: usize) -> String {
     format!("{member}.")
 }
 
-/// The settings of a model without paths of data, which another machine does not have.
+/// The settings of a model without paths of data, which another machine does not have, and those that need them.
 ///
 /// # Errors
 /// `Usage` for settings that are no TOML.
 pub fn portable(config: &Config) -> Result<toml::Table> {
     let mut table = config.table()?;
     ["dataset", "model", "seeds"].iter().for_each(|key| drop(table.remove(*key)));
-    for setting in SETTINGS.iter().filter(|setting| setting.is_path() && !setting.key.contains('.')) {
+    let is_path = |setting: &&Setting| setting.is_path() && !setting.key.contains('.');
+    let needs = |setting: &Setting| setting.needs.and_then(|(key, _)| settings::find(key));
+    for setting in SETTINGS.iter().filter(|setting| is_path(setting) || needs(setting).as_ref().is_some_and(is_path)) {
         table.remove(setting.key);
     }
     Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_without_paths_are_those_of_a_model() {
+        let given = "mix = 'notes'\nmix_clips = 20\nmix_seconds = 2.0\nval_keys = 'keys.csv'\nepochs = 3";
+        let config = Config::of_table("att", Path::new("data"), given.parse().unwrap()).unwrap();
+        let settings = portable(&config).unwrap();
+        assert!(["mix", "mix_clips", "mix_seconds", "val_keys"].iter().all(|key| !settings.contains_key(*key)));
+        let read = Config::of_table("att", Path::new(""), settings).unwrap();
+        read.validate().unwrap();
+        assert_eq!(read.epochs, 3);
+    }
 }

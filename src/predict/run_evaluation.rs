@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::core::error::{Error, Result};
+use crate::core::numbers;
 use crate::data::{Dataset, FeatureScale};
 use crate::features::front_end::Source;
 use crate::gpu::{Gpu, Precision};
@@ -60,8 +61,8 @@ impl RunEvaluation {
         let restores = data.validation.is_some() && run.has_split_table();
         let unknown = run.restore_splits(&mut data)?;
         if unknown > 0 {
-            let which = "are not in the run's splits.csv; only `split` all includes them";
-            note(&format!("warning: {unknown} clips {which}"));
+            let clips = numbers::of(unknown, "clip is", "clips are");
+            note(&format!("warning: {clips} not in the run's splits.csv; only `split` all includes them"));
         }
         match overlap_with_training(&trained_on, &data, restores, self.split) {
             Some(why) if !self.force => {

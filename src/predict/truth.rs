@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::audio::is_audio;
 use crate::core::error::Result;
+use crate::core::numbers;
 use crate::data::{normalised, read_times};
 use crate::metrics::counts::Counts;
 use crate::metrics::events::{Event, EventCounts, by_events, by_segments};
@@ -107,18 +108,19 @@ impl Truth {
                 let names: Vec<&str> = unknown_instruments.iter().take(5).map(String::as_str).collect();
                 let more = if n > names.len() { ", ..." } else { "" };
                 format!(
-                    "\n{n} instruments of the ground truth are not classes of the model: {}{more}",
+                    "\nnot classes of the model: {} of the ground truth ({}{more})",
+                    numbers::of(n, "instrument", "instruments"),
                     names.join(", ")
                 )
             }
         };
         format!(
-            "frames of 1 s: F1 {} (precision {}, recall {}) over {} recordings{missing}\n\
+            "frames of 1 s: F1 {} (precision {}, recall {}) over {}{missing}\n\
              sed_eval: segments of 1 s F1 {}, error rate {}; events with a collar of 0.2 s F1 {}{unknown}",
             score(all.f1_pos()),
             score(all.precision_pos()),
             score(all.recall_pos()),
-            self.compared.len(),
+            numbers::of(self.compared.len(), "recording", "recordings"),
             score(segments.f1()),
             score(segments.error_rate()),
             score(events.f1()),

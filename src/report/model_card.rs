@@ -8,6 +8,7 @@ use crate::core::numbers::score;
 use crate::metrics::evaluation::Evaluation;
 use crate::nn;
 use crate::predict::trained::Trained;
+use crate::report::tables::table::printable;
 use crate::run::run_dir::RunRecord;
 
 /// A file beside the card, and what it is.
@@ -33,6 +34,7 @@ pub fn model_card(
         Some(evaluation) => evaluation.subject.dataset.clone(),
         None => record.config.dataset.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
+    let dataset = printable(&dataset);
     let scores = evaluation.and_then(|e| Some((e, e.per_seed.iter().find(|of| of.seed == seed)?.scores)));
     let metrics: Vec<_> = scores
         .iter()
@@ -63,11 +65,11 @@ pub fn model_card(
         "Recognises {} musical instruments in recordings: {}. Seed {seed}, epoch {epoch}, {} parameters, trained by \
          wmic {} on {} ({}).\n",
         about.classes.len(),
-        about.classes.join(", "),
+        about.classes.iter().map(|name| markdown(name)).collect::<Vec<_>>().join(", "),
         environment.parameters,
-        environment.version,
-        environment.adapter,
-        environment.driver,
+        markdown(&environment.version),
+        markdown(&environment.adapter),
+        markdown(&environment.driver),
     );
     card += "\n| file | |\n|---|---|\n";
     files.iter().for_each(|(name, what)| card += &format!("| `{name}` | {what} |\n"));
@@ -75,6 +77,7 @@ pub fn model_card(
         "\nInput: (batch, {}, {}), {}. A clip may have fewer instances than {}.\n",
         about.instances, about.width, about.input, about.instances,
     );
+    let dataset = markdown(&dataset);
     card += &format!(
         "\n## Data\n\n{dataset}: {} training clips, {} for validation, {} for the test. The licence of the data and \
          of these weights is to be stated here by who publishes them; `license` in the metadata above.\n",
@@ -95,7 +98,7 @@ pub fn model_card(
             card += "\n| class | AP | F1 of present | clips with it, of those labelled |\n|---|---:|---:|---:|\n";
             for (name, of) in &e.per_class {
                 let [ap, f1] = [of.ap, of.f1_pos].map(score);
-                let name = name.replace('|', "\\|");
+                let name = markdown(name);
                 card += &format!("| {name} | {ap} | {f1} | {} of {} |\n", of.positives, of.observed);
             }
             if e.per_seed.len() > 1 {
@@ -106,4 +109,30 @@ pub fn model_card(
     card += "\n## Use\n\nProbabilities of the files above are those before calibration. With the whole run \
              directory, `wmic predict RUN song.mp3` recognises recordings.\n";
     Ok(card)
+}
+
+/// Untrusted text as Markdown on one line, without meaning as HTML or markup. Underscores within words have none.
+fn markdown(text: &str) -> String {
+    let escape = |mut escaped: String, c: char| {
+        match c {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '\\' | '`' | '*' | '[' | ']' | '|' | '~' | '#' | '!' => escaped.extend(['\\', c]),
+            c => escaped.push(c),
+        }
+        escaped
+    };
+    printable(text).chars().fold(String::new(), escape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_no_meaning_as_markup() {
+        assert_eq!(markdown("mallet_percussion"), "mallet_percussion");
+        assert_eq!(markdown("a|b & <i>*c*</i> [d](e)"), "a\\|b &amp; &lt;i&gt;\\*c\\*&lt;/i&gt; \\[d\\](e)");
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::core::error::{Error, Result};
 use crate::core::files::cache_folder;
-use crate::data::{AudioSet, Dataset, Mixer, Notes, features_npz, has_class_map, has_features};
+use crate::data::{AudioSet, Dataset, Mixer, Notes, class_named, features_npz, has_class_map, has_features};
 use crate::features::audio_files::{ExtractionJob, join};
 use crate::features::feature_config::FeatureConfig;
 use crate::features::front_end::FrontEnd;
@@ -102,8 +102,8 @@ fn mixer(
     let Some(notes) = Notes::load(folder, stop, &mut |done, of| progress(Loading::Notes { done, of }))? else {
         return Ok(None);
     };
-    let others: Vec<&str> =
-        notes.classes.iter().filter(|class| !data.classes.contains(class)).map(String::as_str).collect();
+    let is_other = |class: &&String| class_named(&data.classes, class).is_none();
+    let others: Vec<&str> = notes.classes.iter().filter(is_other).map(String::as_str).collect();
     if !others.is_empty() {
         let reason = format!("has notes of {}, which the dataset does not have", others.join(", "));
         return Err(Error::data(folder, reason));

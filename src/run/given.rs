@@ -162,9 +162,11 @@ pub(crate) fn check(config: &Config) -> Result<()> {
             return Err(Error::Usage(format!("`{}` must be {}, got {number}", setting.key, words(range))));
         }
     }
-    let unmet = |needs: &(&str, &str)| match find(&table, needs.0) {
-        Some(Toml::Array(items)) => !items.iter().any(|item| item.as_str() == Some(needs.1)),
-        value => value.and_then(Toml::as_str) != Some(needs.1),
+    let unmet = |(key, needed): &(&str, Option<&str>)| match (find(&table, key), needed) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(Toml::Array(items)), needed) => !items.iter().any(|item| item.as_str() == *needed),
+        (Some(value), needed) => value.as_str() != *needed,
     };
     for setting in SETTINGS {
         if let Some(needs) = setting.needs.filter(|needs| setting.is_set(model, &table, &defaults) && unmet(needs)) {
@@ -175,7 +177,8 @@ pub(crate) fn check(config: &Config) -> Result<()> {
                 [] => format!("{last} needs"),
                 first => format!("{} and {last} need", first.join(", ")),
             };
-            return Err(Error::Usage(format!("{what} `{}` {}", needs.0, needs.1)));
+            let value = needs.1.map(|value| format!(" {value}")).unwrap_or_default();
+            return Err(Error::Usage(format!("{what} `{}`{value}", needs.0)));
         }
     }
     Ok(())

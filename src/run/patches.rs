@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::audio::audio_files;
 use crate::core::error::{Error, Result};
 use crate::core::files::cache_folder;
+use crate::core::numbers;
 use crate::data::{Dataset, FeatureValues, Features, Tagged, load_features, read_tags, validation_split, word_vectors};
 use crate::features::audio_files::{AudioFiles, ExtractionJob};
 use crate::features::feature_config::FeatureConfig;
@@ -111,10 +112,12 @@ fn labels(
         return Err(Error::data(table, "has no labels for any of the sounds (files are named from their folder on)"));
     }
     if without > 0 {
-        warnings.push(format!("{without} of {} sounds have no labels and are left out", labels.len()));
+        let are = if without == 1 { "is" } else { "are" };
+        warnings.push(format!("{without} of {} sounds {are} left out: no labels", labels.len()));
     }
     if let Some((first, _)) = known.first_key_value() {
-        warnings.push(format!("{}: {} files are not among the sounds, e.g. {first}", table.display(), known.len()));
+        let files = numbers::of(known.len(), "file is", "files are");
+        warnings.push(format!("{}: {files} not among the sounds, e.g. {first}", table.display()));
     }
     Ok(labels)
 }

@@ -24,8 +24,8 @@ pub struct Setting {
     pub help: &'static str,
     /// The reason if a model does not support it: "{model} {reason}: remove it".
     pub unsupported: fn(&Model) -> Option<&'static str>,
-    /// Another setting and the value that this one requires.
-    pub needs: Option<(&'static str, &'static str)>,
+    /// Another setting that this one requires, and the value of it; `None`: any.
+    pub needs: Option<(&'static str, Option<&'static str>)>,
     /// Of a number.
     pub range: Option<Range>,
     pub on_resume: OnResume,
@@ -99,7 +99,7 @@ pub enum Value {
 }
 
 impl Setting {
-    pub(crate) const fn needing(mut self, key: &'static str, value: &'static str) -> Setting {
+    pub(crate) const fn needing(mut self, key: &'static str, value: Option<&'static str>) -> Setting {
         self.needs = Some((key, value));
         self
     }

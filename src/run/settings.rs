@@ -102,13 +102,13 @@ pub const SETTINGS: &[Setting] = &[
         "alpha of partial-bce's g(p) = alpha p^gamma + beta, p the fraction of known labels",
     )
     .within(Excluded(-1e6), Excluded(1e6))
-    .needing("loss", "partial-bce"),
+    .needing("loss", Some("partial-bce")),
     setting("beta", Group::Loss, Value::Number, networks, "beta of partial-bce")
         .within(Excluded(-1e6), Excluded(1e6))
-        .needing("loss", "partial-bce"),
+        .needing("loss", Some("partial-bce")),
     setting("gamma", Group::Loss, Value::Number, networks, "gamma of partial-bce")
         .within(Excluded(-1e6), Excluded(1e6))
-        .needing("loss", "partial-bce"),
+        .needing("loss", Some("partial-bce")),
     setting(
         "focal_gamma",
         Group::Loss,
@@ -117,7 +117,7 @@ pub const SETTINGS: &[Setting] = &[
         "gamma of the focal loss, 0 to below 100: higher values down-weight well-classified labels more",
     )
     .within(Included(0.0), Excluded(100.0))
-    .needing("loss", "focal"),
+    .needing("loss", Some("focal")),
     setting(
         "focal_alpha",
         Group::Loss,
@@ -128,7 +128,7 @@ pub const SETTINGS: &[Setting] = &[
                fraction of positives, normalised to 1 over the classes",
     )
     .within(Included(0.0), Included(1.0))
-    .needing("loss", "focal"),
+    .needing("loss", Some("focal")),
     setting(
         "strong_weight",
         Group::Loss,
@@ -154,7 +154,7 @@ pub const SETTINGS: &[Setting] = &[
         "alpha of mixup, above 0 to 1: weights are drawn from Beta(alpha, alpha), near 0 and 1 for a small alpha",
     )
     .within(Excluded(0.0), Included(1.0))
-    .needing("augment", "mixup"),
+    .needing("augment", Some("mixup")),
     setting(
         "spec_augment.freq_mask",
         Group::Optimisation,
@@ -335,6 +335,7 @@ pub const SETTINGS: &[Setting] = &[
         "Mixtures of an epoch; as many more as `val_fraction` says, of held-out notes, are added to the validation \
          clips [default: 2000]",
     )
+    .needing("mix", None)
     .within(Included(1.0), Included(100_000.0)),
     setting(
         "mix_seconds",
@@ -343,6 +344,7 @@ pub const SETTINGS: &[Setting] = &[
         on_mixtures,
         "Length of a mixture in seconds, 1 to 10 [default: 10]",
     )
+    .needing("mix", None)
     .within(Included(1.0), Included(10.0)),
     setting(
         "features",

@@ -74,11 +74,6 @@ impl Config {
         if self.strong_weight.is_some_and(|weight| weight > 0.0) && !self.augment.is_empty() {
             return Err(Error::Usage("mixed clips have no times: remove `augment` or `strong_weight`".into()));
         }
-        if let (None, Some(key)) =
-            (&self.mix, self.mix_clips.map(|_| "mix_clips").or(self.mix_seconds.map(|_| "mix_seconds")))
-        {
-            return Err(Error::Usage(format!("`{key}` needs `mix`: a folder of notes")));
-        }
         if model.fixed_instances && self.mix_seconds.is_some() {
             return Err(Error::Usage(format!("{} takes clips of one length: remove `mix_seconds`", model.name)));
         }

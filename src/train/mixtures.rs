@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::audio::{AudioFormat, Clip, Level};
 use crate::core::error::{Error, Result};
 use crate::core::parallel::map_on_all_cores;
+use crate::data::class_named;
 use crate::data::{Dataset, MIXTURE_SR, Mixer, Mixture, Part, Times};
 use crate::features::device_dataset::{DeviceDataset, Dims, LabelledClips};
 use crate::features::runner::FrontEndRunner;
@@ -82,8 +83,8 @@ impl Mixtures {
         {
             return Err(Error::data(&data.path, "has features of another shape or scaling than mixtures have"));
         }
-        let number = |name: &String| data.classes.iter().position(|class| class == name);
-        let classes: Option<Vec<usize>> = mixer.notes().classes.iter().map(number).collect();
+        let classes: Option<Vec<usize>> =
+            mixer.notes().classes.iter().map(|name| class_named(&data.classes, name)).collect();
         let classes =
             classes.ok_or_else(|| Error::data(&mixer.notes().path, "has classes that the dataset has not"))?;
         let Row { seconds, format: AudioFormat { level, .. }, .. } = *feature_config.kind.row();

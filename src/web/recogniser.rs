@@ -62,7 +62,9 @@ fn stream(models: &[Trained], options: &Options, pack: &mut Pack) -> Result<Valu
             return Err(unsupported(&format!("{name} is a single-label model, or one of single notes")));
         }
     }
-    let mut config = models[0].feature_config()?;
+    let of_stored =
+        |_| unsupported(&format!("{} does not record the front end of its features", models[0].about.model));
+    let mut config = models[0].feature_config().map_err(of_stored)?;
     let kind = config.kind;
     let (row, shown) = (kind.row(), kind.spectrogram());
     let weights = if row.weights.is_none() { None } else { config.load()? };

@@ -156,17 +156,27 @@ fn bad_notes_are_one_line() {
         mix(&notes, &out, &options).code(2).stdout("").stderr(contains(why));
         assert!(!out.exists() && fs::read_dir(dir.path()).unwrap().count() == 1, "nothing is left");
     };
+    // Mixtures among the notes would be a class of the next ones.
+    let inside = [at("new"), at("flute/new"), notes.join("../notes/new")];
+    inside
+        .iter()
+        .for_each(|out| drop(mix(&notes, out, &options).code(2).stderr(contains("is in the folder of notes"))));
+    for (folder, why) in [("none", "does not exist; a folder"), ("flute/x0.wav", "is a file; a folder")] {
+        mix(&at(folder), &out, &options).code(2).stderr(contains(why));
+    }
+    mix(&notes, &at("flute/x0.wav/out"), &options).code(2);
+    mix(&notes, Path::new("/dev/null"), &options).code(2).stderr(contains("is a file; a folder is expected"));
     rejected("audio files in one folder only (flute); a folder for each of two or more classes is expected");
     note(&at("oboe/one.wav"), 1);
-    rejected("oboe: has 1 notes that can be used; a class needs two");
+    rejected("notes: has 1 note of oboe that can be used; a class needs two");
     fs::write(at("oboe/text.wav"), "not sound").unwrap();
     write_wav(at("oboe/silent.wav"), SR, &[0.0; 9_000], Depth::Int16).unwrap();
     write_wav(at("oboe/short.wav"), SR, &[0.5; 700], Depth::Int16).unwrap();
-    rejected("oboe: has 1 notes that can be used");
+    rejected("has 1 note of oboe that can be used");
     note(&at("oboe/two.wav"), 2);
     let said = mix(&notes, &out, &options).success();
-    for what in ["cannot be decoded", "are silent", "are shorter than 50 ms"] {
-        let line = format!("1 of 8 files {what} and are left out (oboe/");
+    for why in ["not decodable", "silent", "shorter than 50 ms"] {
+        let line = format!("1 of 8 files is left out: {why} (oboe/");
         assert!(String::from_utf8_lossy(&said.get_output().stderr).contains(&line), "{line}");
     }
     mix(&notes, &dir.path().join("other"), &["--seconds", "0.5"]).code(2).stderr(contains("1 to 60 are allowed"));
@@ -236,7 +246,7 @@ fn training_has_new_mixtures_in_each_epoch_the_same_in_a_resumed_run() {
     let train = |options: &[&str]| {
         Command::cargo_bin("wmic").unwrap().arg("train").arg(at("set")).args(options).assert().code(2).stdout("")
     };
-    train(&["--mix-clips", "9"]).stderr(contains("--mix-clips needs --mix"));
+    train(&["--mix-clips", "9"]).stderr(contains("--mix-clips and --mix-seconds need --mix"));
     note(&at("others/drums/a.wav"), 1);
     note(&at("others/drums/b.wav"), 2);
     note(&at("others/flute/a.wav"), 3);

@@ -279,7 +279,7 @@ fn only_the_extension_of_an_audio_file_is_removed_from_its_name() {
     truth.compare(&recognition("y/song.1.wav"));
     let summary = truth.summary();
     assert!(
-        summary.contains("over 1 recordings, 1 without ground truth skipped, 1 with a duplicate name skipped"),
+        summary.contains("over 1 recording, 1 without ground truth skipped, 1 with a duplicate name skipped"),
         "{summary}"
     );
 }
@@ -305,7 +305,7 @@ fn agreement_with_the_truth_is_counted_by_instrument() {
     assert_eq!((agreement.events.correct, agreement.events.reference, agreement.events.estimated), (1, 2, 3));
     assert_eq!(agreement.unknown_instruments.iter().collect::<Vec<_>>(), ["theremin"]);
     let summary = truth.summary();
-    assert!(summary.contains("1 instruments of the ground truth are not classes of the model: theremin"), "{summary}");
+    assert!(summary.contains("not classes of the model: 1 instrument of the ground truth (theremin)"), "{summary}");
     let table =
         wmic::report::tables::truth::table(truth.agreement(), Style { width: Some(80), colour: false, borders: false });
     assert!(table.contains("flute") && table.lines().count() == 4, "{table}");
@@ -404,6 +404,10 @@ fn mirex_gets_the_confidences_of_its_labels() {
     let refused = mirex::FORMAT.write_alone(&mut vec![], &r, Detail::default()).unwrap_err().to_string();
     assert!(refused.contains("does not know accordion"), "{refused}");
     let labels: Vec<&str> = mirex::FORMAT.head.trim_end().split(',').skip(1).collect();
+    let names = |known: &[&str]| -> Vec<String> { known.iter().map(|name| name.to_string()).collect() };
+    let unsupported = |known: &[&str]| (mirex::FORMAT.unsupported)(&names(known));
+    assert_eq!(unsupported(&labels), None);
+    assert!(unsupported(&labels[..19]).unwrap().contains("does not know voice"));
     let model = r.instruments[0].clone();
     // In any order, and with others.
     r.instruments = labels

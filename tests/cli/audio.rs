@@ -248,7 +248,7 @@ fn corrupt_files_are_listed_counted_and_left_out() {
     };
     listed(
         log_mel(&[folder.path()], &out)
-            .stderr(contains("1 excerpts of 1 files").and(contains("; 3 could not be decoded"))),
+            .stderr(contains("1 excerpt of 1 file written").and(contains("; 3 could not be decoded"))),
     );
     assert_eq!(load_features(&out, &mut None).unwrap().0, [text(&good)]);
     let heard = wmic(&["predict", &shared().run(), text(folder.path()), "--format", "jsonl"]).assert();
@@ -679,7 +679,7 @@ fn results_in_every_format() {
 
     let truth = Path::new(&shared().data()).join("activity.csv");
     let compared = wmic(&["predict", &run, &one, "--truth", text(&truth)]).assert().success();
-    compared.stderr(contains("frames of 1 s: F1 ").and(contains(" over 1 recordings")));
+    compared.stderr(contains("frames of 1 s: F1 ").and(contains(" over 1 recording")));
     for format in ["json", "audacity"] {
         assert_eq!(
             unread(&["predict", &run, &one, "--threshold", "0", "--format", format]),

@@ -49,6 +49,19 @@ fn the_demo_shows_when_instruments_play_and_when_they_were_heard() {
 }
 
 #[test]
+fn files_of_the_user_are_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, own) = (folder.path().to_str().unwrap(), folder.path().join("piece.wav"));
+    std::fs::write(&own, "mine").unwrap();
+    rejected(&["demo", "--no-open", "--out", out], "piece.wav: is no file of an earlier demo; choose another folder");
+    assert_eq!(std::fs::read(&own).unwrap(), b"mine");
+    rejected(&["demo", "--no-open", "--out", own.to_str().unwrap()], "is a file; a folder is expected");
+    let piece = Piece::play().unwrap();
+    piece.write(folder.path(), "piece").unwrap();
+    assert!(piece.is_in(folder.path(), "piece") && !piece.is_in(folder.path(), "other"));
+}
+
+#[test]
 fn options_of_one_demo_are_not_those_of_the_other() {
     rejected(&["demo", "--train", "--no-open"], "cannot be used with");
 }

@@ -134,7 +134,7 @@ fn files_are_cut_into_whole_seconds_and_shorter_ones_counted() {
             .assert()
             .code(1)
             .stderr(contains("loud.wav").and(contains("times full scale")))
-            .stderr(contains("9 excerpts of 6 files").and(contains("1 are shorter than 1 s")));
+            .stderr(contains("9 excerpts of 6 files").and(contains("1 is shorter than 1 s")));
         let (keys, features, _) = load_features(&npz, &mut None).unwrap();
         let expected = [
             "a/exact.wav@0.00",
@@ -242,7 +242,7 @@ fn a_run_predicts_one_class_per_second() {
     let learnt = splits(&run).into_iter().find(|row| row[1] == "dull" && row[2] == "train").unwrap();
     std::fs::remove_file(changed.join(learnt[0].split_once('@').unwrap().0)).unwrap();
     let eval = ["eval", text(&run), text(&changed), "--json"];
-    let done = wmic(&eval).assert().success().stderr(contains("1 clips are not in the run's splits.csv"));
+    let done = wmic(&eval).assert().success().stderr(contains("1 clip is not in the run's splits.csv"));
     let again: Value = serde_json::from_slice(&done.get_output().stdout).unwrap();
     assert_eq!(again["confusion"], test["confusion"]);
 

@@ -241,7 +241,7 @@ fn faulty_labels_and_words_are_errors() {
     }
     let some = file("some.csv", "file,tags\n0.wav,a\n1.wav,b\n2.wav,a\n3.wav,b\n4.wav,a\nlost.wav,b\n");
     let done = wmic(&[&pretrain("tags")[..], &["--labels", &some, "--epochs", "1"]].concat()).assert().success();
-    done.stderr(contains("5 of 10 sounds have no labels").and(contains("1 files are not among the sounds")));
+    done.stderr(contains("5 of 10 sounds are left out: no labels").and(contains("1 file is not among the sounds")));
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn runs_are_combined_and_put_into_one_file() {
     rejected(&["predict", &run, &file, recording], "is an ensemble: give it alone");
     rejected(&["predict", &run, &run, &at("x.npz")], "x.npz");
     rejected(&["predict", &format!("{run}/model.safetensors"), recording], "is not a file of wmic bundle");
-    rejected(&[&bundle[..], &["--out", &file, "--weights", "1,2"]].concat(), "2 weights were given for 1 runs");
+    rejected(&[&bundle[..], &["--out", &file, "--weights", "1,2"]].concat(), "2 weights were given for 1 run");
     rejected(&[&bundle[..], &["--out", &at("x")]].concat(), "must end with .safetensors");
     let cut = at("cut.safetensors");
     fs::write(&cut, &fs::read(&file).unwrap()[..2000]).unwrap();

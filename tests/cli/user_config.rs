@@ -4,7 +4,7 @@ use std::fs;
 
 use predicates::str::contains;
 
-use crate::support::{stdout, wmic};
+use crate::support::{rejected, stdout, wmic};
 use crate::train::shared;
 
 #[test]
@@ -55,6 +55,8 @@ fn manual_pages_are_for_every_command() {
         let page = fs::read_to_string(folder.join(format!("wmic-{command}.1"))).unwrap();
         assert!(page.contains(".TH") && page.contains("OPTIONS"), "{command}: {page}");
     }
-    let top = fs::read_to_string(folder.join("wmic.1")).unwrap();
+    let top = folder.join("wmic.1");
+    rejected(&["manual", top.to_str().unwrap()], "wmic.1: is a file; a folder is expected");
+    let top = fs::read_to_string(top).unwrap();
     assert!(top.contains("wmic\\-train(1)"), "{top}");
 }

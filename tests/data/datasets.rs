@@ -492,7 +492,7 @@ fn json_features_and_a_label_table_replace_the_npz() {
     assert_eq!(levels, [7, 0, 0, 1, 2, 255, 3, 4, 0], "shorter clips are padded with zeros");
     assert_eq!(data.targets, [0., 1., 0., 0., 0., 0., 0., 0., 1.]);
     assert_eq!(data.observed, [false, true, true, false, true, false, false, false, true]);
-    assert_eq!(data.warnings[0], "1 labels belong to clips without features");
+    assert_eq!(data.warnings[0], "1 label belongs to a clip without features");
 }
 
 #[test]
@@ -528,7 +528,7 @@ fn oddities_are_warnings_with_counts() {
         data.warnings,
         [
             "4 keys of the train split have no features (x1, x2, x3, ...)",
-            "1 clips are in no split and are unused (000002_3840)",
+            "1 clip is in no split and is unused (000002_3840)",
             "2 classes have no positive in the train split (banjo, voice)",
             "2 classes have no negative in the train split (accordion, voice)",
             "1 class has no positive in the test split (voice)",
@@ -816,8 +816,8 @@ fn features_of_another_file_are_joined_by_key() {
         data.warnings[..3],
         [
             "2 labels belong to clips without features",
-            "1 keys of the train split have no features (000002_3840)",
-            "1 clips are in no split and are unused (new)"
+            "1 key of the train split has no features (000002_3840)",
+            "1 clip is in no split and is unused (new)"
         ]
     );
 
@@ -943,7 +943,7 @@ fn audio_files_in_the_official_layout_are_a_dataset() {
     assert_eq!(set.files, expected);
     assert_eq!(set.observed, [false, true, true, false, true, false, false, false, true]);
     assert_eq!((&set.train[..], &set.test[..]), (&[1, 0][..], &[2][..]));
-    assert_eq!(set.warnings, ["1 labels belong to clips without audio"]);
+    assert_eq!(set.warnings, ["1 label belongs to a clip without audio"]);
     set.check_splits().unwrap();
 
     // The second file could not be decoded, and the third was ready first.
@@ -953,10 +953,7 @@ fn audio_files_in_the_official_layout_are_a_dataset() {
         (&strings(&[KEYS[2], KEYS[0]])[..], &[1][..], &[0][..])
     );
     assert_eq!((&data.targets[..], data.classes.len()), (&[0., 0., 1., 0., 1., 0.][..], 3));
-    assert_eq!(
-        data.warnings[..2],
-        [set.warnings[0].as_str(), "1 clips have no features and are skipped (000002_3840)"]
-    );
+    assert_eq!(data.warnings[..2], [set.warnings[0].as_str(), "1 clip has no features and is skipped (000002_3840)"]);
     assert!(set.with_features(numbered(&[3]), &[2]).unwrap().check_splits().is_err(), "no training clip is left");
     for rows in [&[0, 0][..], &[0, 3], &[0]] {
         assert!(matches!(set.with_features(numbered(&[1, 2]), rows), Err(wmic::Error::Usage(_))), "{rows:?}");
@@ -1017,13 +1014,20 @@ fn a_folder_per_class_is_a_set() {
     assert_eq!(["cello", "flute", "oboe"].map(|c| (of(&set.train, c), of(&set.test, c))), [(23, 3), (1, 1), (1, 0)]);
     assert_eq!(
         set.warnings,
-        [
-            "folder tuba contains no audio files and is not a class",
-            "1 audio files are in no class folder and are unused"
-        ]
+        ["folder tuba contains no audio files and is not a class", "1 audio file is in no class folder and is unused"]
     );
     // Always the same, whatever other classes there are.
     assert_eq!(AudioSet::load(root).unwrap(), set);
+    // Named as in tables of labels; each class has one folder, and a name.
+    fs::rename(root.join("oboe"), root.join("Oboe d-Amore")).unwrap();
+    assert_eq!(AudioSet::load(root).unwrap().classes, ["cello", "flute", "oboe_d_amore"]);
+    for (name, why) in [("Flute", "two folders of the class flute (Flute, flute); put"), ("a;b", "semicolon")] {
+        fs::rename(root.join("Oboe d-Amore"), root.join(name)).unwrap();
+        let message = AudioSet::load(root).unwrap_err().to_string();
+        assert!(message.contains(why), "{message}");
+        fs::rename(root.join(name), root.join("Oboe d-Amore")).unwrap();
+    }
+    fs::rename(root.join("Oboe d-Amore"), root.join("oboe")).unwrap();
     fs::remove_dir_all(root.join("oboe")).unwrap();
     let fewer = AudioSet::load(root).unwrap();
     assert_eq!(fewer.test, set.test);

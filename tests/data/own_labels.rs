@@ -44,7 +44,7 @@ fn a_table_is_read_however_it_was_saved() {
     let folder = folder(&["a.wav"], &[("labels.csv", "file,instrument\na.wav,flute\na.wav,oboe\na.wav,oboe\n")]);
     let set = AudioSet::load(folder.path()).unwrap();
     assert_eq!(labels(&set), [("a.wav", "flute", true), ("a.wav", "oboe", true)]);
-    assert_eq!(set.warnings, ["1 lines repeat others and are skipped"]);
+    assert_eq!(set.warnings, ["1 line repeats another and is skipped"]);
 }
 
 #[test]
@@ -88,8 +88,8 @@ fn what_is_wrong_with_a_table_is_told_with_its_line() {
     assert!(message.contains("labels.csv:2: is not UTF-8 text"), "{message}");
     let some = folder(&["a.wav", "b.wav"], &[("labels.csv", "file,instrument\na.wav,flute\nz.wav,flute\n")]);
     let warnings = AudioSet::load(some.path()).unwrap().warnings;
-    assert!(warnings[0].contains("1 files of") && warnings[0].contains("(z.wav, line 3)"), "{warnings:?}");
-    assert_eq!(warnings[1], "1 audio files have no labels and are unused");
+    assert!(warnings[0].contains(": 1 file does not exist") && warnings[0].contains("(z.wav, line 3)"), "{warnings:?}");
+    assert_eq!(warnings[1], "1 audio file has no labels and is unused");
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn splits_have_whole_groups_and_every_class() {
     let set = AudioSet::load(folder.path()).unwrap();
     let data = excerpts(&set, &[&[10], &[10], &[10], &[10]], HOW).unwrap();
     assert_eq!((&data.train[..], data.validation, &data.test[..]), (&[0u32][..], Some(vec![1]), &[2u32][..]));
-    assert!(data.warnings.iter().any(|w| w.contains("1 clips are in no split")), "{:?}", data.warnings);
+    assert!(data.warnings.iter().any(|w| w.contains("1 clip is in no split")), "{:?}", data.warnings);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn times_tell_what_plays_in_excerpts_and_instances() {
     assert_eq!(of(4, 0), [u; 10]);
     let beyond = "b.wav has times up to 99 s, but ends at about 10 s; they are cut there";
     assert!(data.warnings.iter().any(|w| w == beyond), "{:?}", data.warnings);
-    assert!(data.warnings.iter().any(|w| w.contains("1 labels without times are of recordings longer than 10 s")));
+    assert!(data.warnings.iter().any(|w| w.contains("1 label without times is of a recording longer than 10 s")));
 }
 
 /// The table that `wmic predict --truth` takes.
@@ -242,8 +242,12 @@ fn a_table_of_times_adds_labels_of_instances() {
     let of = |class: usize| -> Vec<u8> { (0..t).map(|i| strong[(clip * t + i) * k + class]).collect() };
     assert_eq!(of(present)[..4], [instance::ABSENT, instance::PRESENT, instance::PRESENT, instance::ABSENT]);
     assert!(of(absent).iter().all(|code| *code == instance::UNKNOWN), "contradicts the clip's label");
-    assert!(timed.warnings.iter().any(|w| w.starts_with("1 labels are absent, but ")), "{:?}", timed.warnings);
-    assert!(timed.warnings.iter().any(|w| w.contains("1 clips of") && w.contains("(none)")), "{:?}", timed.warnings);
+    assert!(timed.warnings.iter().any(|w| w.starts_with("1 label says absent where ")), "{:?}", timed.warnings);
+    assert!(
+        timed.warnings.iter().any(|w| w.contains("times of 1 clip not in") && w.contains("(none)")),
+        "{:?}",
+        timed.warnings
+    );
     assert_eq!((timed.fingerprint(), data.strong_fingerprint()), (data.fingerprint(), None));
     assert!(table("x,flute,0,1\n").unwrap_err().to_string().contains("has no times of the dataset's clips"));
     assert!(table("x,flute,,\n").unwrap_err().to_string().contains("has no times"));

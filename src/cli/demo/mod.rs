@@ -3,7 +3,6 @@
 mod browser;
 mod train;
 
-use std::fs;
 use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 
@@ -11,6 +10,7 @@ use super::common::{Device, Status};
 use super::output::{note, print};
 use super::predict::spectrum_of;
 use wmic::Error;
+use wmic::core::files::writable_folder;
 use wmic::data::Piece;
 use wmic::predict::models::Models;
 use wmic::predict::recogniser::{Options, Recognised, Recogniser};
@@ -49,11 +49,14 @@ impl Args {
         if self.train {
             return train::run(&self.device.open()?, &self.out);
         }
-        fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
-        let file = |extension| self.out.join(PIECE).with_extension(extension);
-        let (recording, times, page) = (file("wav"), file("csv"), file("html"));
+        writable_folder(&self.out)?;
+        let files = ["wav", "csv", "html"].map(|extension| self.out.join(PIECE).with_extension(extension));
         let piece = Piece::play()?;
+        if let Some(file) = files.iter().find(|file| file.exists()).filter(|_| !piece.is_in(&self.out, PIECE)) {
+            return Err(Error::data(file, "is no file of an earlier demo; choose another folder with --out").into());
+        }
         piece.write(&self.out, PIECE)?;
+        let [recording, times, page] = files;
         print(&format!("{} instruments play in {}\n", piece.instruments.len(), recording.display()))?;
 
         let Models { mixture, notes, .. } = Models::load(&[], None)?;

@@ -6,6 +6,7 @@ use super::super::clips::load_clips;
 use super::super::common::{Status, kept_tuning};
 use super::super::output::print;
 use super::super::{predict, train};
+use wmic::Error;
 use wmic::core::files::absolute;
 use wmic::data::{Dataset, synth_audio};
 use wmic::features::front_end::{FrontEnd, Source};
@@ -35,6 +36,10 @@ pub fn run(gpu: &Gpu, out: &Path) -> anyhow::Result<Status> {
         "2. Training att-tf on a randomly initialised VGGish of 1/8 width: {SEEDS} seeds side by side for {EPOCHS} \
          epochs\n"
     ))?;
+    let dataset = absolute(&recordings)?;
+    if RunDir::at(&run).record().is_ok_and(|old| old.config.dataset != dataset) {
+        return Err(Error::data(run, "is no run of an earlier demo; choose another folder with --out").into());
+    }
     let mut config = Config {
         seeds: (0..SEEDS).collect(),
         epochs: EPOCHS,
@@ -43,7 +48,7 @@ pub fn run(gpu: &Gpu, out: &Path) -> anyhow::Result<Status> {
         front_end: Some(FrontEnd::new(Source::Random(0), Width::Eighth)),
         cache: Some(out.join("features")),
         tuning: kept_tuning(gpu),
-        ..Config::of("att-tf", absolute(&recordings)?)?
+        ..Config::of("att-tf", dataset)?
     };
     let Some(data) = load_clips(gpu, &mut config, Labels::Required)? else { return Ok(Status::Interrupted) };
     let status = train::train(gpu, &config, &data, &run, true, false)?;

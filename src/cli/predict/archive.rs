@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::output::{note, print_json};
 use wmic::audio::{Found, audio_files, listed_files};
-use wmic::core::numbers::{count, duration};
+use wmic::core::numbers::{count, duration, of};
 use wmic::output::archive::{Archive, Job, Shard, Summary};
 use wmic::output::format::{Detail, Format};
 use wmic::report::tables;
@@ -126,7 +126,7 @@ impl ArchiveArgs {
         }
         tables::archive::table(&summary, Style::of_stdout()).lines().for_each(note);
         let Summary { recordings, seconds, with_warnings, .. } = summary;
-        let mut line = format!("{} recordings, {} in all", count(recordings as u64), duration(seconds));
+        let mut line = format!("{}, {} in all", of(recordings, "recording", "recordings"), duration(seconds));
         if with_warnings > 0 {
             line +=
                 &format!("; {} with warnings, {} of them damaged", count(with_warnings as u64), count(damaged as u64));

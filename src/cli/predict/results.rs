@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::super::output::note;
-use wmic::core::files::writable;
+use wmic::core::files::{writable, writable_folder};
+use wmic::core::numbers;
 use wmic::output::format::{Detail, Format, Series};
 use wmic::output::names::with_suffix;
 use wmic::output::{self, FORMATS, json};
@@ -140,14 +141,15 @@ impl<'a> ResultWriter<'a> {
         if tags {
             check_tags(format)?;
         }
+        if let Some(reason) = format.and_then(|format| (format.unsupported)(&trained.about.classes)) {
+            return Err(Error::Usage(reason));
+        }
         let series = format.filter(|_| !in_files).map(Series::new);
         let truth = args.truth.as_deref().map(Truth::read).transpose()?;
-        if let Some(folder) = &args.plot {
-            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        }
+        args.plot.iter().try_for_each(writable_folder)?;
         match &args.html {
             Some(page) if is_page(page) => writable(page)?,
-            Some(folder) => std::fs::create_dir_all(folder).map_err(Error::io(folder))?,
+            Some(folder) => writable_folder(folder)?,
             None => {}
         }
         let (band_hz, spectrum) = spectrum_of(trained)?;
@@ -224,7 +226,8 @@ impl<'a> ResultWriter<'a> {
             Some(page) if is_page(page) => note(&format!("page written to {}", page.display())),
             Some(folder) => {
                 let pages = pages::index::write(folder)?;
-                note(&format!("{pages} pages and their index written to {}", folder.join(INDEX).display()));
+                let pages = numbers::of(pages, "page and an index", "pages and their index");
+                note(&format!("{pages} written to {}", folder.join(INDEX).display()));
             }
             None => {}
         }

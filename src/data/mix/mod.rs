@@ -19,7 +19,7 @@ mod speech;
 use std::fmt;
 use std::fs;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::layout::{Label, check_clips, write_activity, write_csv, write_tables};
@@ -142,8 +142,8 @@ pub struct MixConfig {
 /// left.
 ///
 /// # Errors
-/// Those of [`Notes::load`]; `Data` if `out` exists and is not an empty folder; `Usage` for settings out of range; `Io`
-/// for what cannot be written.
+/// Those of [`Notes::load`]; `Data` if `out` is within `folder`, or exists and is not an empty folder; `Usage` for
+/// settings out of range; `Io` for what cannot be written.
 pub fn write_mixtures(
     folder: &Path,
     out: &Path,
@@ -153,6 +153,7 @@ pub fn write_mixtures(
 ) -> Result<Option<(usize, Vec<String>)>> {
     check_clips(config.clips, &CLIPS)?;
     check_seconds(config.seconds)?;
+    check_outside(folder, out)?;
     let interrupted = || Error::Usage("interrupted".into());
     let mut made = None;
     let written = write_dir_atomic(out, |dir| {
@@ -185,6 +186,19 @@ pub fn write_mixtures(
     match written {
         Err(_) if stop() => Ok(None),
         written => written.map(|()| made),
+    }
+}
+
+/// Mixtures among the notes would be a class of the next mixtures.
+fn check_outside(folder: &Path, out: &Path) -> Result<()> {
+    let out = absolute(out).map_err(Error::io(out))?;
+    let real = out.ancestors().find_map(|above| above.canonicalize().ok());
+    match (folder.canonicalize(), real) {
+        (Ok(notes), Some(real)) if real.starts_with(&notes) => {
+            let reason = format!("is in the folder of notes, {}; choose another place", folder.display());
+            Err(Error::data(out, reason))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::audio::{AudioFormat, Item, Level, Windowing, ingest};
 use crate::core::error::{Error, Result};
 use crate::core::hash::Fingerprint;
+use crate::core::numbers;
 use crate::data::class_folders::ClassFolders;
 use crate::data::names::examples;
 
@@ -63,7 +64,7 @@ impl Note {
 pub struct Notes {
     /// The folder.
     pub path: PathBuf,
-    /// Names of its folders, sorted.
+    /// Names of its folders in lower case, with underscores for spaces and hyphens, sorted.
     pub classes: Vec<String>,
     /// Warnings, one line each, with counts.
     pub warnings: Vec<String>,
@@ -80,8 +81,8 @@ impl Notes {
     /// cannot be decoded, silent ones and those of less than 50 ms are left out and counted in the warnings.
     ///
     /// # Errors
-    /// `Data` for a folder without two classes, a class with fewer than two notes that can be used, and notes of more
-    /// than 18 hours; `Io` for what cannot be read.
+    /// `Data` for a folder without two classes, or with two folders of one, or a name that none can have; a class with
+    /// fewer than two notes that can be used; and notes of more than 18 hours. `Io` for what cannot be read.
     pub fn load(path: &Path, stop: &dyn Fn() -> bool, progress: &mut dyn FnMut(usize, usize)) -> Result<Option<Notes>> {
         let Some(mut loaded) = Notes::decode(path, stop, progress)? else { return Ok(None) };
         let Notes { classes, notes, warnings, .. } = &mut loaded;
@@ -90,10 +91,8 @@ impl Notes {
             if usable < 2 {
                 let reason = "a class needs two, one to train on and one that is held out for the test";
                 let why = if warnings.is_empty() { String::new() } else { format!(" ({})", warnings.join("; ")) };
-                return Err(Error::data(
-                    path.join(name),
-                    format!("has {usable} notes that can be used; {reason}{why}"),
-                ));
+                let usable = numbers::of(usable, "note", "notes");
+                return Err(Error::data(path, format!("has {usable} of {name} that can be used; {reason}{why}")));
             }
             hold_out(notes, class);
         }
@@ -135,13 +134,11 @@ impl Notes {
             }
             progress(i + 1, all);
         }
-        for (keys, what) in
-            [(undecoded, "cannot be decoded"), (silent, "are silent"), (short, "are shorter than 50 ms")]
-        {
+        for (keys, why) in [(undecoded, "not decodable"), (silent, "silent"), (short, "shorter than 50 ms")] {
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             if !keys.is_empty() {
-                let n = keys.len();
-                warnings.push(format!("{n} of {all} files {what} and are left out ({})", examples(&keys)));
+                let (n, are) = (keys.len(), if keys.len() == 1 { "is" } else { "are" });
+                warnings.push(format!("{n} of {all} files {are} left out: {why} ({})", examples(&keys)));
             }
         }
         Ok(Some(Notes { path: path.into(), classes, warnings, notes }))

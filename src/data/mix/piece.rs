@@ -10,7 +10,7 @@ use super::render::Renderer;
 use super::{Instruments, rendered};
 use crate::audio::{Depth, write_wav};
 use crate::core::error::{Error, Result};
-use crate::core::files::write_atomic;
+use crate::core::files::{read_limited, write_atomic};
 use crate::core::portable::{exp2, log2};
 
 /// A bundled note.
@@ -172,15 +172,24 @@ impl Piece {
     /// # Errors
     /// `Io` for what cannot be written.
     pub fn write(&self, folder: &Path, name: &str) -> Result<()> {
-        write_wav(folder.join(name).with_extension("wav"), SR, &self.samples, Depth::Int16)?;
-        write_atomic(folder.join(name).with_extension("csv"), |out| {
-            writeln!(out, "file,instrument,start,end")?;
-            let times = |(class, times): &(usize, Vec<[f64; 2]>)| {
-                let row = |[start, end]: &[f64; 2]| writeln!(out, "{name}.wav,{},{start},{end}", self.classes[*class]);
-                times.iter().try_for_each(row)
-            };
-            self.instruments.iter().try_for_each(times)
-        })
+        let path = folder.join(name);
+        // First: by the times it is known whose files these are, also if the rest is missing.
+        write_atomic(path.with_extension("csv"), |out| out.write_all(self.times(name).as_bytes()))?;
+        write_wav(path.with_extension("wav"), SR, &self.samples, Depth::Int16)
+    }
+
+    /// Whether [`Piece::write`] has written it to the folder before.
+    pub fn is_in(&self, folder: &Path, name: &str) -> bool {
+        let times = self.times(name);
+        let found = read_limited(folder.join(name).with_extension("csv"), times.len() as u64);
+        found.is_ok_and(|found| found == times.as_bytes())
+    }
+
+    fn times(&self, name: &str) -> String {
+        let row = |class: usize, [start, end]: [f64; 2]| format!("{name}.wav,{},{start},{end}\n", self.classes[class]);
+        let of =
+            |(class, times): &(usize, Vec<[f64; 2]>)| times.iter().map(|time| row(*class, *time)).collect::<String>();
+        "file,instrument,start,end\n".to_owned() + &self.instruments.iter().map(of).collect::<String>()
     }
 }
 

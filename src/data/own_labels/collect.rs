@@ -5,6 +5,7 @@ use super::times::Times;
 use super::{table, tracks};
 use crate::audio::{audio_files_in, is_audio};
 use crate::core::error::{Error, Result};
+use crate::core::numbers;
 use crate::data::names::examples;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -204,15 +205,18 @@ impl Collection {
             }
         };
         let (n, source) = (missing.len(), self.source.display());
-        warn(n, format!("{n} files of {source} do not exist and are skipped ({})", examples(&missing)));
-        warn(unused, format!("{unused} audio files have no labels and are unused"));
+        let files = numbers::of(n, "file does not exist and is", "files do not exist and are");
+        warn(n, format!("{source}: {files} skipped ({})", examples(&missing)));
+        let files = numbers::of(unused, "audio file has no labels and is", "audio files have no labels and are");
+        warn(unused, format!("{files} unused"));
         let repeated = self.repeated;
-        warn(repeated, format!("{repeated} lines repeat others and are skipped"));
+        let lines = numbers::of(repeated, "line repeats another and is", "lines repeat others and are");
+        warn(repeated, format!("{lines} skipped"));
         let strange: Vec<&PathBuf> = self.files.iter().filter(|file| !is_audio(file)).collect();
         let names: Vec<String> = strange.iter().map(|file| file.display().to_string()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let n = names.len();
-        warn(n, format!("{n} files do not have the extension of an audio file ({})", examples(&names)));
+        let files = numbers::of(names.len(), "file does", "files do");
+        warn(names.len(), format!("{files} not have the extension of an audio file ({})", examples(&names)));
 
         let classes: BTreeSet<&str> = self.labels.keys().map(|(_, name)| name.as_str()).collect();
         let classes: Vec<String> = classes.into_iter().map(str::to_owned).collect();

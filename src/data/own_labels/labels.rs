@@ -124,6 +124,12 @@ pub(crate) fn normalised(name: &str) -> Result<String, String> {
     }
 }
 
+/// The number of the class with this [`normalised`] name; class maps may have other spellings of it.
+pub(crate) fn class_named(classes: &[String], name: &str) -> Option<usize> {
+    let equal = classes.iter().position(|class| class == name);
+    equal.or_else(|| classes.iter().position(|class| normalised(class).is_ok_and(|class| class == name)))
+}
+
 /// Checks the times of a segment, in seconds.
 pub(super) fn segment(start: f64, end: f64) -> Result<[f64; 2], String> {
     match () {

@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 
 use crate::audio::Found;
 use crate::core::error::{Error, Result};
+use crate::core::files::writable_folder;
 use crate::output::format::{Detail, Format};
 use crate::output::names::with_suffix;
 use crate::predict::recognition::Recognition;
@@ -102,10 +103,10 @@ impl<'a> Archive<'a> {
     /// Begins or continues a job with the recordings in `found`; `names`: see [`crate::output::names::output_names`].
     ///
     /// # Errors
-    /// `Io`; `Usage` for a folder in use, one of another job, or of this one without `resume`; `Data` for a damaged
-    /// journal.
+    /// `Io`; `Usage` for a folder in use, one of another job, or of this one without `resume`; `Data` for a file in the
+    /// folder's place, and a damaged journal.
     pub fn open(job: Job<'a>, found: &Found, names: &[PathBuf]) -> Result<Archive<'a>> {
-        fs::create_dir_all(job.folder).map_err(Error::io(job.folder))?;
+        writable_folder(job.folder)?;
         job.check_shards()?;
         let header = Header { settings: job.settings.clone(), shard: job.shard.map(|shard| shard.to_string()) };
         let mut lines = vec![];
