@@ -169,7 +169,7 @@ fn folder(run: &RunDir, trained: &Trained, out: &Path, r: usize) -> Result<()> {
         if matches!(trained.model, TrainedModel::Network(_)) {
             match trained.export_onnx(&folder.join("model.onnx"), r) {
                 Ok(()) => files.push(("model.onnx", "the same as an ONNX model: features to probabilities")),
-                Err(error @ Error::Usage(_)) => note(&format!("without model.onnx: {error}")),
+                Err(error @ Error::NoOnnx { .. }) => note(&format!("without model.onnx: {error}")),
                 Err(error) => return Err(error),
             }
         }

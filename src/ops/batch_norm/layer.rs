@@ -406,6 +406,9 @@ impl Op for Eval {
     }
 
     fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        if x[0].dims().len() == 2 {
+            return Err(Error::NoOnnx { op: "batch_norm of (B, F)" });
+        }
         // In f64, as the sums of scale and shift are not those of the kernel.
         let [gamma, beta, mean, var] = [2, 3, 4, 5].map(|i| x[i].known());
         let (gamma, beta, mean, var) = (gamma?, beta?, mean?, var?);
