@@ -13,6 +13,7 @@ mod run;
 
 pub use case::{Case, Fill, Input, InputRole, Tolerance};
 pub use entry::Entry;
+pub(crate) use entry::joined;
 pub(crate) use fixture::{Fixture, Prepared};
 pub use list::{Check, list};
 pub(crate) use run::{EVERY_COORDINATE, Expected};
