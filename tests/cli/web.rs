@@ -7,7 +7,7 @@ use wmic::audio::{Depth, decode, write_wav};
 
 use crate::audio::{recording, shared, text};
 use crate::browser::{Browser, serve};
-use crate::support::{json, rejected, wmic};
+use crate::support::{json, rejected, stdout, wmic};
 
 /// Probabilities may differ by so much: weights are rounded to 16 bits.
 const CLOSE: f64 = 1e-3;
@@ -71,6 +71,13 @@ fn the_checks_pass_in_a_browser() {
     browser.wait("/checks are ready/.test(document.querySelector('.status')?.textContent)");
     browser.value("document.querySelector('.start').click()");
     browser.wait("/^All [0-9]+ checks passed/.test(document.querySelector('.status').textContent)");
+    // What the page saves can be compared with others.
+    browser.value("URL.createObjectURL = (blob) => { window.saved = blob.text(); return '#'; }, 0");
+    browser.value("document.querySelector('.save').click()");
+    let file = folder.path().join("wmic-check.json");
+    fs::write(&file, browser.value("window.saved").as_str().unwrap()).unwrap();
+    let compared = stdout(&["bench", "--compare", text(&file)]);
+    assert!(compared.contains(" checks passed, wmic ") && compared.contains("standardise_columns"), "{compared}");
 }
 
 #[test]
