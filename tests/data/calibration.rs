@@ -90,7 +90,8 @@ fn thresholds_are_those_of_all_classes_together() {
 fn a_prior_of_recordings_corrects_that_of_labelled_clips() {
     let clips =
         [vec![(0.8f32, true); 60], vec![(0.8, false); 20], vec![(0.2, true); 20], vec![(0.2, false); 100]].concat();
-    let [labelled, corrected] = [None, Some(0.125)].map(|prior| Fitted::of_classes(std::slice::from_ref(&clips), prior));
+    let [labelled, corrected] =
+        [None, Some(0.125)].map(|prior| Fitted::of_classes(std::slice::from_ref(&clips), prior));
     let odds = |fitted: &Fitted, p: f64| {
         let p = fitted.calibrations[0].apply(p);
         p / (1.0 - p)
