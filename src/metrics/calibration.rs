@@ -71,8 +71,8 @@ impl Calibration {
         if fit.is_valid() { fit } else { prior }
     }
 
-    /// For clips of which the fraction `to` has the class instead of `from`, both between 0 and 1: the odds grow as those
-    /// of the fractions (Saerens, Latinne, Decaestecker: "Adjusting the outputs of a classifier to new a priori
+    /// For clips of which the fraction `to` has the class instead of `from`, both between 0 and 1: the odds grow as
+    /// those of the fractions (Saerens, Latinne, Decaestecker: "Adjusting the outputs of a classifier to new a priori
     /// probabilities", 2002).
     pub fn with_prior(self, from: f64, to: f64) -> Calibration {
         Calibration { intercept: self.intercept + logit(to) - logit(from), ..self }

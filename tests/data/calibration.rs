@@ -90,7 +90,8 @@ fn thresholds_are_those_of_all_classes_together() {
 fn a_prior_of_recordings_corrects_that_of_labelled_clips() {
     let clips =
         [vec![(0.8f32, true); 60], vec![(0.8, false); 20], vec![(0.2, true); 20], vec![(0.2, false); 100]].concat();
-    let [labelled, corrected] = [None, Some(0.125)].map(|prior| Fitted::of_classes(&[clips.clone()], prior));
+    let [labelled, corrected] =
+        [None, Some(0.125)].map(|prior| Fitted::of_classes(std::slice::from_ref(&clips), prior));
     let odds = |fitted: &Fitted, p: f64| {
         let p = fitted.calibrations[0].apply(p);
         p / (1.0 - p)
@@ -105,8 +106,8 @@ fn a_prior_of_recordings_corrects_that_of_labelled_clips() {
     assert!((corrected.calibrations[0].apply(0.8) - 0.39).abs() < 0.03);
     assert!(labelled.precision_thresholds[0][10] < 0.8 && corrected.precision_thresholds[0][10] == 1.0);
     // Without clips of both kinds there is nothing to correct.
-    let only = vec![(0.5f32, true); 3];
-    assert_eq!(Fitted::of_classes(&[only.clone()], Some(0.1)), Fitted::of_classes(&[only], None));
+    let only = [vec![(0.5f32, true); 3]];
+    assert_eq!(Fitted::of_classes(&only, Some(0.1)), Fitted::of_classes(&only, None));
 }
 
 #[test]

@@ -165,11 +165,7 @@ impl Args {
         let Models { mut mixture, weights, notes, .. } = models;
         self.threshold.or(self.precision).map_or(Ok(()), |level| mixture.set_threshold(level))?;
         mixture.set_calibrated(self.calibrate);
-        let tuning = kept_tuning(gpu);
-        for trained in mixture.models_mut() {
-            trained.config.tuning.clone_from(&tuning);
-            trained.config.precision = self.arithmetic.unwrap_or(trained.config.precision);
-        }
+        mixture.set_kernels(kept_tuning(gpu).as_ref(), self.arithmetic);
         let options = Options {
             hop: self.hop,
             aggregate: self.aggregate,

@@ -158,7 +158,7 @@ impl Op for Linear {
 
     fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
         if self.segments > 1 || self.dropout.is_some() {
-            return Err(Error::Usage("linear in segments or with dropout cannot be exported to ONNX".into()));
+            return Err(Error::NoOnnx { op: "linear in segments or with dropout" });
         }
         let w = x[1].known()?;
         let &[n, k] = w.dims() else { unreachable!("inferred before") };
