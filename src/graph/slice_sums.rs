@@ -1,6 +1,7 @@
 //! Gradients of parameters that are computed in slices, as partial sums over parts of a batch, so that a large GPU is
 //! occupied: the slices of several ops are summed together, in one dispatch at the end of the backward pass.
 
+use super::Sink;
 use crate::gpu::{Grid, Recorder, Shader, SliceSum, View, params, shader};
 
 const SCALAR: Shader = shader!("slice_sums.wgsl");
@@ -23,6 +24,30 @@ const PARTS: usize = 6;
 const WAITING: usize = 16 << 20;
 /// Most elements between the gradients of a dispatch: a binding of 128 MiB, the least that every adapter allows.
 const SPAN: usize = 32 << 20;
+
+impl Sink {
+    /// The sum of `slices_view`, (R, slices, len), for a gradient on its own.
+    pub fn sum_of_slices(
+        &self,
+        op: &'static str,
+        replicas: usize,
+        slices: usize,
+        slices_view: View,
+        len: usize,
+    ) -> SliceSum {
+        SliceSum {
+            op,
+            replicas,
+            slices,
+            slices_view,
+            lens: [len, 0],
+            into: self.view,
+            at: [0, 0],
+            stride: self.stride,
+            accumulate: [self.accumulate, false],
+        }
+    }
+}
 
 impl SliceSum {
     /// Whether both sum to one gradient: that of the first replica is enough.

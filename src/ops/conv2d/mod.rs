@@ -12,6 +12,7 @@ mod cases;
 mod kernels;
 
 use super::{Entry, relu_gradient};
+use crate::graph::slice_sums;
 use kernels::{RUNS, RUNS_UNALIGNED, SQUARE3_ALIGNED, SQUARE3_SINGLE, SUBGROUP8, TILES, UNALIGNED, WEIGHTS};
 
 pub use kernels::{Conv2d, conv2d, same_padding};
@@ -33,6 +34,8 @@ pub(crate) const OP: Entry = Entry {
         &TILES[1][2][0],
         &TILES[1][2][1],
         &WEIGHTS,
+        &slice_sums::SHADERS[0],
+        &slice_sums::SHADERS[1],
         &SUBGROUP8,
         &UNALIGNED,
         &RUNS,

@@ -46,17 +46,7 @@ pub(super) fn record(op: &Linear, io: &Io, r: &mut Recorder) {
             r.dispatch(shader(variant), "linear_backward_input", &g.with(variant, views), p, launch);
         }
         if joins {
-            let sum = SliceSum {
-                op: r.op,
-                replicas: io.replicas,
-                slices: 1,
-                slices_view: into,
-                lens: [d.rows() * d.k, 0],
-                into: dx.view,
-                at: [0, 0],
-                stride: dx.stride,
-                accumulate: [true, false],
-            };
+            let sum = dx.sum_of_slices(r.op, io.replicas, 1, into, d.rows() * d.k);
             slice_sums::record(r, vec![sum]);
         }
     }
@@ -194,16 +184,6 @@ fn gradients(
         let launch = Grid::items(n, 64, replicas * d.slices()).iterations(d.rows().div_ceil(d.slices()));
         let bindings = [("grad_y", g.dy), ("saved_y", g.saved_y()), ("grad_w", partial_bias)];
         r.dispatch(&BIASES[usize::from(vec4)], "linear_backward_bias", &bindings, p, launch);
-        r.slice_sums.push(SliceSum {
-            op: r.op,
-            replicas,
-            slices: d.slices(),
-            slices_view: partial_bias,
-            lens: [d.n, 0],
-            into: db.view,
-            at: [0, 0],
-            stride: db.stride,
-            accumulate: [db.accumulate, false],
-        });
+        r.slice_sums.push(db.sum_of_slices(r.op, replicas, d.slices(), partial_bias, d.n));
     }
 }
