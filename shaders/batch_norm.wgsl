@@ -62,7 +62,11 @@ struct Params {
 #ifdef WHOLE
 const WORKGROUP_SIZE = 256u;
 #else
+#ifdef ALONE
+const WORKGROUP_SIZE = 16u;
+#else
 const WORKGROUP_SIZE = 64u;
+#endif
 #endif
 
 // The end of the valid rows of the clip that `row` belongs to, and of the clip itself.

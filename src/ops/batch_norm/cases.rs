@@ -68,6 +68,7 @@ pub(super) fn cases() -> Vec<Case> {
         eval("running statistics, relu", &[4, 5, 8], &[5, 0, 3, 1], Some(0.6)),
         train("att input", &real, &full, None).bench(),
         train("att layer", &real, &full, Some(0.6)).bench(),
+        train("first maps of aacnn, width 1/8", &[4, 87, 252, 4], &[87 * 252; 4], Some(0.0)).bench(),
         train("first maps of cnn-att", &[1, 20, 3072, 16], &[20], Some(0.0)).bench(),
         eval("att layer, evaluation", &real, &full, Some(0.6)).bench(),
     ]

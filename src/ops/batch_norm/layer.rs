@@ -1,5 +1,7 @@
 //! The op, in training and for evaluation.
 
+use std::ops::RangeInclusive;
+
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
@@ -30,11 +32,12 @@ params! {
 /// Reductions split the rows into slices of at least this many rows, at most `MAX_SLICES` slices.
 const SLICE: usize = 32;
 const MAX_SLICES: usize = 1024;
-/// As few as that where each invocation reduces them alone, but enough for so many invocations.
-const FEW_SLICES: usize = 8;
+/// Fewer where each invocation reduces them alone, but enough for so many invocations.
+const FEW_SLICES: RangeInclusive<usize> = 8..=128;
 const INVOCATIONS: usize = 512;
-/// Invocations of a workgroup, and of one that works on whole columns.
+/// Invocations of a workgroup.
 const WORKGROUP: usize = 64;
+const ALONE_WORKGROUP: usize = 16;
 const WHOLE_WORKGROUP: usize = 256;
 /// Elements of the columns of such a workgroup: what a GPU reads at least of a row.
 const WHOLE_COLUMNS: usize = 8;
@@ -136,8 +139,11 @@ impl Slices {
     fn of(io: &Io, target: Target) -> Slices {
         let (rows, f) = (io.x(0).shape.rows(), io.x(0).shape.last());
         let how = variants::reduction(target, rows);
-        let few = FEW_SLICES.max(INVOCATIONS * variants::row_width(f) / f).max(rows.div_ceil(MAX_ITERATIONS / 3));
-        let most = if how == Reduction::Alone { few.min(MAX_SLICES) } else { MAX_SLICES };
+        let few = (INVOCATIONS * variants::row_width(f) / f).clamp(*FEW_SLICES.start(), *FEW_SLICES.end());
+        let most = match how {
+            Reduction::Alone => few.max(rows.div_ceil(MAX_ITERATIONS / 3)).min(MAX_SLICES),
+            _ => MAX_SLICES,
+        };
         Slices { how, rows: SLICE.max(rows.div_ceil(most)) }
     }
 
@@ -153,7 +159,11 @@ impl Slices {
     }
 
     fn workgroup(&self) -> usize {
-        if self.how == Reduction::Whole { WHOLE_WORKGROUP } else { WORKGROUP }
+        match self.how {
+            Reduction::Slices => WORKGROUP,
+            Reduction::Alone => ALONE_WORKGROUP,
+            Reduction::Whole => WHOLE_WORKGROUP,
+        }
     }
 
     /// Values of a row that a workgroup works on, and rows of an invocation.
@@ -169,7 +179,7 @@ impl Slices {
                 let columns = columns.clamp(4, 16);
                 [columns, LANE_ROWS.max(slices / (WORKGROUP / columns))]
             }
-            Reduction::Alone => [columns.clamp(4, 16), LANE_ROWS.max(4 * slices)],
+            Reduction::Alone => [columns.min(ALONE_WORKGROUP), LANE_ROWS.max(8 * slices)],
         }
     }
 }
@@ -247,8 +257,8 @@ impl Train {
 
 /// An invocation per Value and slice, which loops over the slice's rows, and as often again to find their clips, and
 /// the first valid one.
-fn per_slice(p: Params, replicas: usize) -> Launch {
-    Grid::items((p.slices * p.f) as usize, WORKGROUP, replicas).iterations(3 * p.slice_rows as usize)
+fn per_slice(slices: &Slices, p: Params, replicas: usize) -> Launch {
+    Grid::items((p.slices * p.f) as usize, slices.workgroup(), replicas).iterations(3 * p.slice_rows as usize)
 }
 
 /// A workgroup per `columns` Values of so many rows, which joins their slices, or sums its rows first, and then loops
@@ -289,7 +299,8 @@ impl Op for Train {
         let [x, lengths, moments] = [("x", io.x(0).view), ("lengths", io.x(1).view), ("moments", io.saved(0).view)];
         let (running, p) = BatchNorm::running(io, io.y(1).view, io.y(2).view, self.params(io, &slices))?;
         if slices.how != Reduction::Whole {
-            r.dispatch(shader, "batch_norm_forward_slices", &[x, lengths, moments], p, per_slice(p, io.replicas));
+            let launch = per_slice(&slices, p, io.replicas);
+            r.dispatch(shader, "batch_norm_forward_slices", &[x, lengths, moments], p, launch);
         }
         let bindings = [
             x,
@@ -321,7 +332,7 @@ impl Op for Train {
         let p = self.params(io, &slices);
         if slices.how != Reduction::Whole {
             inputs.push(("partial", io.scratch(0).view));
-            r.dispatch(shader, "batch_norm_backward_slices", &inputs, p, per_slice(p, io.replicas));
+            r.dispatch(shader, "batch_norm_backward_slices", &inputs, p, per_slice(&slices, p, io.replicas));
         }
 
         let op = "batch_norm with gamma and beta that are not parameters";
