@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     let y = model.push(Square, &[w])?[0];
     let [w, grad, m, v] = ["params", "grads", "m", "v"].map(|name| update.input(name, Spec::f32([8])));
     let clock = update.input("clock", Spec::u32([4]));
-    adam(&mut update, w, grad, m, v, clock, Adam { lr: 0.05, ..Adam::default() })?;
+    adam(&mut update, [w, grad, m, v], clock, Adam { lr: 0.05, ..Adam::default() }, None)?;
     let arenas = Arenas::new(&gpu, model.layout(), 1, true)?;
     gpu.write(&arenas.params, 0, &model.layout().initial(0).0)?;
     let mut bound = arenas.named().to_vec();

@@ -1,20 +1,15 @@
 // One step of Adam or AdamW for all parameters of all replicas, in place.
 #import cis
 #import grid
+#import optimiser
 
 struct Params {
-    quads: u32,        // P / 4
-    w_stride: u32,     // strides in vec4
-    grad_stride: u32,
-    m_stride: u32,
-    v_stride: u32,
-    clock_stride: u32,
-    first_replica: u32, // first replica of the bound arenas
-    lr: f32,           // of a cycle: its maximum
-    l2: f32,           // times w is added to the gradient
-    decay: f32,        // decoupled from the gradient
-    steps: u32,        // of a cycle of the learning rate; 0: it is constant
-    warmup: u32,       // its step with the maximum
+    arena: Arena,
+    lr: f32,     // of a cycle: its maximum
+    l2: f32,     // times w is added to the gradient
+    decay: f32,  // decoupled from the gradient
+    steps: u32,  // of a cycle of the learning rate; 0: it is constant
+    warmup: u32, // its step with the maximum
     one_minus_beta1: f32,
     one_minus_beta2: f32,
     ln_beta1: f32,
@@ -23,11 +18,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> grad: array<vec4<f32>>;    // (P) every grad_stride
-@group(0) @binding(2) var<storage, read> clock: array<vec4<u32>>;   // (seed low, seed high, step, 0) every clock_stride
-@group(0) @binding(3) var<storage, read_write> w: array<vec4<f32>>; // (P) every w_stride
-@group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>; // (P) every m_stride
-@group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>; // (P) every v_stride
+// (P) every p.arena.stride, each
+@group(0) @binding(2) var<storage, read_write> w: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> m: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> v: array<vec4<f32>>;
 
 // 1 - e^x for x < 0. Near 0 the difference cancels, so the series of e^x - 1 is summed there, to beyond f32's
 // precision.
@@ -61,20 +55,19 @@ fn learning_rate(done: u32) -> f32 {
 fn adam_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                 @builtin(local_invocation_index) local_index: u32) {
     let i = group_index(id, count) * 64u + local_index;
-    if i >= p.quads { return; }
-    let at_w = id.z * p.w_stride + i;
-    let at_m = id.z * p.m_stride + i;
-    let at_v = id.z * p.v_stride + i;
-    let done = clock[(p.first_replica + id.z) * p.clock_stride].z;
+    if i == 0u { end_step(id.z); }
+    if i >= p.arena.quads { return; }
+    let at = id.z * p.arena.stride + i;
+    let done = step_of(id.z);
     let t = f32(done + 1u);
     let lr = learning_rate(done);
     let correction1 = one_minus_exp(t * p.ln_beta1);
     let correction2 = one_minus_exp(t * p.ln_beta2);
-    let old = w[at_w];
-    let slope = grad[id.z * p.grad_stride + i] + p.l2 * old;
-    let mean = towards(m[at_m], slope, p.one_minus_beta1);
-    let square = towards(v[at_v], slope * slope, p.one_minus_beta2);
-    m[at_m] = mean;
-    v[at_v] = square;
-    w[at_w] = old * (1.0 - lr * p.decay) - lr / correction1 * mean / (sqrt(square) / sqrt(correction2) + p.eps);
+    let old = w[at];
+    let slope = gradient_of(id.z, i) + p.l2 * old;
+    let mean = towards(m[at], slope, p.one_minus_beta1);
+    let square = towards(v[at], slope * slope, p.one_minus_beta2);
+    m[at] = mean;
+    v[at] = square;
+    w[at] = old * (1.0 - lr * p.decay) - lr / correction1 * mean / (sqrt(square) / sqrt(correction2) + p.eps);
 }

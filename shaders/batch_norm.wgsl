@@ -7,7 +7,7 @@
 // Sums are made of slices of rows, one Value (one or four columns) of a slice by an invocation. The kernel that needs
 // the whole sums reduces the slices first, every workgroup those of its columns, in a fixed order; with ALONE every
 // invocation, without a barrier. With WHOLE, for few rows, a workgroup works on all rows of its columns, and there are
-// no slices.
+// no slices. With SKIP another tensor is added to y, which is saved for the backward pass before.
 #import place
 #import grid
 #import relu
@@ -30,6 +30,7 @@ struct Params {
     lane_rows: u32,  // rows that an invocation of it works on
     // From one replica to the next, in Values and in lengths. 0 for a tensor that all replicas share.
     x_stride: u32,
+    skip_stride: u32,
     lengths_stride: u32,
     eps: f32,
     momentum: f32,
@@ -44,18 +45,23 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Value>;                    // (B, T, F) every x_stride
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;                // (B) every lengths_stride
+#ifdef SKIP
+@group(0) @binding(3) var<storage, read> affine: array<Value>;               // gamma and beta, (F) each
+@group(0) @binding(4) var<storage, read> skip: array<Value>;                 // (B, T, F) every skip_stride
+#else
 @group(0) @binding(3) var<storage, read> gamma: array<Value>;                // (F)
 @group(0) @binding(4) var<storage, read> beta: array<Value>;                 // (F)
+#endif
 // mean and variance, (F) each
 @group(0) @binding(5) var<storage, read_write> running: array<Value>;
-@group(0) @binding(7) var<storage, read> clock: array<vec4<u32>>;            // (R): seed low, seed high, step, 0
+@group(0) @binding(7) var<storage, read> clock: array<vec4<u32>>;            // (R): seed low, seed high, step, done
 @group(0) @binding(8) var<storage, read_write> y: array<Value>;              // (R, B, T, F)
 @group(0) @binding(9) var<storage, read> grad_y: array<Value>;               // (R, B, T, F)
 @group(0) @binding(10) var<storage, read_write> grad_x: array<Value>;        // (R, B, T, F)
 // of gamma and beta, (F) each
 @group(0) @binding(11) var<storage, read_write> grad_affine: array<Value>;
-// of each replica: mean, rstd, 1 / n, gamma rstd, (F) each; and of each slice mean and squared deviations, (F) each,
-// and its number of rows
+// of each replica: mean, rstd, 1 / n, gamma rstd, (F) each; of each slice mean and squared deviations, (F) each, and
+// its number of rows; with SKIP y before the sum, (B, T, F)
 @group(0) @binding(13) var<storage, read_write> moments: array<Value>;
 @group(0) @binding(14) var<storage, read_write> partial: array<Value>;       // (R, slices, 2, F): sum g, sum g xhat
 
@@ -82,11 +88,41 @@ fn first_of(v: Value) -> f32 { return v; }
 #endif
 
 // Where the moments of a replica begin, and those of a slice of it.
-fn moments_of(replica: u32) -> u32 { return replica * (4u * p.f + p.slices * (2u * p.f + 1u)); }
+fn moments_of(replica: u32) -> u32 {
+#ifdef SKIP
+    return replica * (4u * p.f + p.slices * (2u * p.f + 1u) + p.rows * p.f);
+#else
+    return replica * (4u * p.f + p.slices * (2u * p.f + 1u));
+#endif
+}
 
 fn slice_moments_of(replica: u32, slice: u32) -> u32 {
     return moments_of(replica) + 4u * p.f + slice * (2u * p.f + 1u);
 }
+
+#ifdef SKIP
+fn gamma_of(replica: u32, column: u32) -> Value { return affine[at_place(p.gamma, replica, column)]; }
+
+fn beta_of(replica: u32, column: u32) -> Value { return affine[at_place(p.beta, replica, column)]; }
+
+// At the end of the moments.
+fn saved_y(replica: u32, at: u32) -> u32 { return moments_of(replica + 1u) - p.rows * p.f + at; }
+
+fn put_y(replica: u32, at: u32, v: Value) {
+    moments[saved_y(replica, at)] = v;
+    y[replica * p.rows * p.f + at] = v + skip[replica * p.skip_stride + at];
+}
+
+fn y_before_sum(replica: u32, at: u32) -> Value { return moments[saved_y(replica, at)]; }
+#else
+fn gamma_of(replica: u32, column: u32) -> Value { return gamma[at_place(p.gamma, replica, column)]; }
+
+fn beta_of(replica: u32, column: u32) -> Value { return beta[at_place(p.beta, replica, column)]; }
+
+fn put_y(replica: u32, at: u32, v: Value) { y[replica * p.rows * p.f + at] = v; }
+
+fn y_before_sum(replica: u32, at: u32) -> Value { return y[replica * p.rows * p.f + at]; }
+#endif
 
 // What an invocation of an element-wise kernel works on: a column, and neighbouring rows.
 struct Part {
@@ -195,9 +231,9 @@ fn normalise(replica: u32, part: Part, mean: Value, scale: Value, shift: Value, 
             var v = (x[replica * p.x_stride + at] - mean) * scale + shift;
             if p.relu == 1u { v = relu(v, 0.0); }
             if p.threshold > 0u { v *= dropout_factor(at, p.stream, now, p.threshold, p.scale); }
-            y[replica * p.rows * p.f + at] = v;
+            put_y(replica, at, v);
         }
-        for (; row < ends.y; row++) { y[(replica * p.rows + row) * p.f + part.column] = Value(0.0); }
+        for (; row < ends.y; row++) { put_y(replica, row * p.f + part.column, Value(0.0)); }
     }
 }
 
@@ -238,7 +274,7 @@ fn batch_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
 #endif
     let inverse_n = 1.0 / max(m.n, 1.0);
     let rstd = 1.0 / sqrt(m.square * inverse_n + p.eps);
-    let scale = gamma[at_place(p.gamma, id.z, c)] * rstd;
+    let scale = gamma_of(id.z, c) * rstd;
     if part.row == 0u {
         let at = moments_of(id.z) + c;
         moments[at] = m.mean;
@@ -252,10 +288,11 @@ fn batch_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
             running[var_at] = (1.0 - p.momentum) * running[var_at] + p.momentum * m.square / max(m.n - 1.0, 1.0);
         }
     }
-    normalise(id.z, part, m.mean, scale, beta[at_place(p.beta, id.z, c)], clock[id.z]);
+    normalise(id.z, part, m.mean, scale, beta_of(id.z, c), clock[id.z]);
 }
 
 #ifndef WHOLE
+#ifndef SKIP
 // As above with the running statistics.
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn batch_norm_forward_eval(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -264,14 +301,16 @@ fn batch_norm_forward_eval(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
     let c = part.column;
     if c >= p.f { return; }
     let rstd = 1.0 / sqrt(running[at_place(p.variance, id.z, c)] + p.eps);
-    let scale = gamma[at_place(p.gamma, id.z, c)] * rstd;
-    normalise(id.z, part, running[at_place(p.mean, id.z, c)], scale, beta[at_place(p.beta, id.z, c)], vec4(0u));
+    let scale = gamma_of(id.z, c) * rstd;
+    normalise(id.z, part, running[at_place(p.mean, id.z, c)], scale, beta_of(id.z, c), vec4(0u));
 }
 #endif
+#endif
 
-fn gradient(at: u32) -> Value {
-    if p.relu == 0u { return grad_y[at]; }
-    return before_relu(grad_y[at], y[at], 0.0, p.scale, true);
+fn gradient(replica: u32, at: u32) -> Value {
+    let g = grad_y[replica * p.rows * p.f + at];
+    if p.relu == 0u { return g; }
+    return before_relu(g, y_before_sum(replica, at), 0.0, p.scale, true);
 }
 
 // Sums over rows.
@@ -292,7 +331,7 @@ fn sums_of_rows(replica: u32, column: u32, first: u32, end: u32) -> Sums {
         let ends = clip_ends(replica, row);
         for (; row < min(ends.x, end); row++) {
             let at = row * p.f + column;
-            let g = gradient(replica * p.rows * p.f + at);
+            let g = gradient(replica, at);
             sum += g;
             sum_x += g * (x[replica * p.x_stride + at] - mean);
         }
@@ -382,7 +421,7 @@ fn batch_norm_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
         for (; row < ends.x; row++) {
             let at = row * p.f + c;
             let to = id.z * p.rows * p.f + at;
-            let v = scale * (gradient(to) - offset - (x[id.z * p.x_stride + at] - mean) * slope);
+            let v = scale * (gradient(id.z, at) - offset - (x[id.z * p.x_stride + at] - mean) * slope);
             if p.accumulate == 1u { grad_x[to] += v; } else { grad_x[to] = v; }
         }
         if p.accumulate == 0u {

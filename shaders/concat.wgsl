@@ -20,7 +20,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-// (seed low, seed high, step, 0) every clock_stride
+// (seed low, seed high, step, done) every clock_stride
 @group(0) @binding(1) var<storage, read> clock: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;           // (R, B)
 @group(0) @binding(3) var<storage, read> lengths2: array<u32>;          // (R, B)

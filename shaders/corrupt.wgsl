@@ -15,7 +15,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;            // every x_stride
-@group(0) @binding(2) var<storage, read> clock: array<vec4<u32>>;  // (seed low, seed high, step, 0) every clock_stride
+// (seed low, seed high, step, done) every clock_stride
+@group(0) @binding(2) var<storage, read> clock: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;      // (R, len)
 
 // Domain separation of the random stream.

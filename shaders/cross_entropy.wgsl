@@ -33,11 +33,10 @@ var<workgroup> sums: array<vec2<f32>, 256>;
 // e^d for d = x - max. A NaN, and the inf - inf of an infinite x, stay NaN.
 fn shifted_exp(d: f32) -> f32 { return keep_nan(d, exp(d)); }
 
-@compute @workgroup_size(256)
-fn cross_entropy_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local_index: u32) {
+fn put_loss(replica: u32, local_index: u32) {
     var total = vec2(0.0);
     for (var b = local_index; b < p.batch; b += WORKGROUP_SIZE) {
-        let clip = id.z * p.batch + b;
+        let clip = replica * p.batch + b;
         let first = clip * p.classes;
         var saved = vec2(0.0);
         if lengths[clip] > 0u {
@@ -64,23 +63,41 @@ fn cross_entropy_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_in
     }
     if local_index == 0u {
         let all = sums[0];
-        parts[id.z] = all;
-        y[id.z] = all.x / max(all.y, 1.0);
+        parts[replica] = all;
+        y[replica] = all.x / max(all.y, 1.0);
     }
+}
+
+// The gradient of entry i.
+fn put_gradient(replica: u32, i: u32, valid_rows: f32) {
+    let clip = replica * p.batch + i / p.classes;
+    let at = replica * p.batch * p.classes + i;
+    var slope = 0.0;
+    if lengths[clip] > 0u {
+        let row = saved_rows[clip];
+        slope = grad_y[replica] * (shifted_exp(x[at] - row.x) * row.y - targets[at]) / valid_rows;
+    }
+    if p.accumulate == 1u { slope += grad_x[at]; }
+    grad_x[at] = slope;
+}
+
+@compute @workgroup_size(256)
+fn cross_entropy_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local_index: u32) {
+    put_loss(id.z, local_index);
 }
 
 @compute @workgroup_size(64)
 fn cross_entropy_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                              @builtin(local_invocation_index) local_index: u32) {
     let i = group_index(id, count) * 64u + local_index;
-    if i >= p.batch * p.classes { return; }
-    let clip = id.z * p.batch + i / p.classes;
-    let at = id.z * p.batch * p.classes + i;
-    var slope = 0.0;
-    if lengths[clip] > 0u {
-        let row = saved_rows[clip];
-        slope = grad_y[id.z] * (shifted_exp(x[at] - row.x) * row.y - targets[at]) / parts[id.z].y;
-    }
-    if p.accumulate == 1u { slope += grad_x[at]; }
-    grad_x[at] = slope;
+    if i < p.batch * p.classes { put_gradient(id.z, i, parts[id.z].y); }
+}
+
+@compute @workgroup_size(256)
+fn cross_entropy_forward_backward(@builtin(workgroup_id) id: vec3<u32>,
+                                  @builtin(local_invocation_index) local_index: u32) {
+    put_loss(id.z, local_index);
+    storageBarrier();
+    workgroupBarrier();
+    for (var i = local_index; i < p.batch * p.classes; i += WORKGROUP_SIZE) { put_gradient(id.z, i, sums[0].y); }
 }

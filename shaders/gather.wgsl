@@ -1,9 +1,20 @@
 // Copies a batch out of the dataset: features, numbers of instances, targets and which of them are known.
 // A row outside the dataset (padding of a partial batch) gives 0 everywhere. With WINDOWED only some of the clips'
-// features are there, and labels have a kernel of their own; else the first invocations copy them, too.
+// features are there, and labels have a kernel of their own; else the first invocations copy them, too. With DRAWN the
+// rows are drawn here, else they are given.
 #import grid
+#ifdef DRAWN
+#import sample
+#else
+struct Draw {
+    @size(32) unused: u32,
+}
+
+@group(0) @binding(1) var<storage, read> rows: array<u32>;            // (B) every rows_stride
+#endif
 
 struct Params {
+    draw: Draw,
     batch: u32,       // B
     words: u32,       // of a clip's features: packed bytes, vec4 or scalars
     classes: u32,     // K
@@ -15,15 +26,14 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> rows: array<u32>;            // (B) every rows_stride
 // (slots, words), four uint8 each, the first lowest
 @group(0) @binding(2) var<storage, read> bytes: array<u32>;
 @group(0) @binding(3) var<storage, read> values4: array<vec4<f32>>;   // (slots, words)
 @group(0) @binding(4) var<storage, read> values: array<f32>;          // (slots, words)
 @group(0) @binding(5) var<storage, read_write> x4: array<vec4<f32>>;  // (R, B, words)
 @group(0) @binding(6) var<storage, read_write> x: array<f32>;         // (R, B, words)
-@group(0) @binding(7) var<storage, read> lengths: array<u32>;         // (N)
-@group(0) @binding(8) var<storage, read> labels: array<u32>;          // (N, K), 0 unknown, 1 absent, 2 present
+// lengths (N), then labels (N, K), 0 unknown, 1 absent, 2 present
+@group(0) @binding(7) var<storage, read> labels: array<u32>;
 @group(0) @binding(9) var<storage, read_write> y_lengths: array<u32>; // (R, B)
 @group(0) @binding(10) var<storage, read_write> targets: array<f32>;  // (R, B, K)
 @group(0) @binding(11) var<storage, read_write> observed: array<f32>; // (R, B, K)
@@ -32,9 +42,17 @@ struct Params {
 @group(0) @binding(13) var<storage, read> clip_slots: array<u32>;     // (N): where the features of a clip are
 #endif
 
+fn row_of(replica: u32, b: u32) -> u32 {
+#ifdef DRAWN
+    return drawn_row(replica, b);
+#else
+    return rows[replica * p.rows_stride + b];
+#endif
+}
+
 // Slot of the features of the clip for batch entry b; p.slots or beyond for none.
 fn slot_of(replica: u32, b: u32) -> u32 {
-    let row = rows[replica * p.rows_stride + b];
+    let row = row_of(replica, b);
     if row >= p.clips { return p.slots; }
 #ifdef WINDOWED
     return clip_slots[row];
@@ -45,15 +63,18 @@ fn slot_of(replica: u32, b: u32) -> u32 {
 
 // Label `item` of the batch, and with the first of a clip its length.
 fn copy_label(replica: u32, item: u32) {
+#ifdef DRAWN
+    if item == 0u { begin_step(replica); }
+#endif
     if item >= p.batch * p.classes { return; }
     let b = item / p.classes;
     let k = item % p.classes;
-    let row = rows[replica * p.rows_stride + b];
+    let row = row_of(replica, b);
     var label = 0u;
     var length = 0u;
     if row < p.clips {
-        label = labels[row * p.classes + k];
-        length = min(lengths[row], p.instances) * p.positions;
+        label = labels[p.clips + row * p.classes + k];
+        length = min(labels[row], p.instances) * p.positions;
     }
     let at = replica * p.batch * p.classes + item;
     targets[at] = f32(label == 2u);

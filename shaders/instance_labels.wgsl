@@ -14,7 +14,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> rows: array<u32>;            // (B) every rows_stride
-@group(0) @binding(2) var<storage, read> clip_lengths: array<u32>;    // (N)
+@group(0) @binding(2) var<storage, read> labels: array<u32>;          // lengths (N), then others
 // (N, words), 16 of two bits each, the first lowest
 @group(0) @binding(3) var<storage, read> codes: array<u32>;
 @group(0) @binding(4) var<storage, read_write> targets: array<f32>;   // (R, B T, K)
@@ -33,7 +33,7 @@ fn instance_labels_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
     var code = 0u;
     var valid = false;
     if row < p.clips {
-        valid = instance < clip_lengths[row];
+        valid = instance < labels[row];
         if valid { code = (codes[row * p.words + label / 16u] >> (label % 16u * 2u)) & 3u; }
     }
     let at = id.z * p.batch * each + item;

@@ -25,7 +25,7 @@ enable f16;
 // grad_w (N, S, K) every grad_stride, and grad_b (N) every b_stride; or (R, slices, N S K + N) of both
 @group(0) @binding(7) var<storage, read_write> grad_w: array<Value>;
 @group(0) @binding(8) var<storage, read> saved_y: array<Value>;       // (R, M, S, columns)
-@group(0) @binding(9) var<storage, read> clock: array<u32>;           // (R, 4): seed low, seed high, step, 0
+@group(0) @binding(9) var<storage, read> clock: array<u32>;           // (R, 4): seed low, seed high, step, done
 
 #ifdef VEC4
 const WIDTH = 4u; // elements of a Value

@@ -12,8 +12,6 @@
 #import grid
 #import log_ratio
 
-override FOCAL: u32 = 0u; // 1: focal loss; a constant, so that it costs cross-entropy nothing
-
 struct Params {
     batch: u32,       // B
     classes: u32,     // K
@@ -36,7 +34,9 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> saved_weight: array<f32>; // (R, B)
 @group(0) @binding(8) var<storage, read> grad_y: array<f32>;             // (R)
 @group(0) @binding(9) var<storage, read_write> grad_x: array<f32>;       // (R, B, K)
+#ifdef FOCAL
 @group(0) @binding(10) var<storage, read> balance: array<f32>;           // (K) every balance_stride
+#endif
 
 const WORKGROUP_SIZE = 256u;
 // Below it logarithms are clamped: f32 has nothing normal there.
@@ -49,12 +49,7 @@ fn clamped_log(v: f32) -> f32 {
     return max(log(v), -100.0);
 }
 
-// A value that is not finite is passed on as it is, since shader arithmetic may lose it.
-fn bce(v: f32, t: f32) -> f32 {
-    if (bitcast<u32>(v) & 0x7f800000u) == 0x7f800000u { return v; }
-    return -(t * clamped_log(v) + (1.0 - t) * clamped_log(1.0 - v));
-}
-
+#ifdef FOCAL
 // v^focusing for v in 0 .. 1; 0^0 is 1.
 fn focused(v: f32) -> f32 {
     if p.focusing == 0.0 { return 1.0; }
@@ -62,8 +57,10 @@ fn focused(v: f32) -> f32 {
     return pow(v, p.focusing);
 }
 
-fn focal(v: f32, t: f32, a: f32) -> f32 {
+// Of class k. A value that is not finite is passed on as it is, since shader arithmetic may lose it.
+fn bce(v: f32, t: f32, replica: u32, k: u32) -> f32 {
     if (bitcast<u32>(v) & 0x7f800000u) == 0x7f800000u { return v; }
+    let a = balance[replica * p.balance_stride + k];
     let present = t * a * focused(1.0 - v) * clamped_log(v);
     return -(present + (1.0 - t) * (1.0 - a) * focused(v) * clamped_log(1.0 - v));
 }
@@ -73,64 +70,95 @@ fn clamped_ratio(v: f32) -> f32 {
     return log_ratio(v);
 }
 
-fn focal_slope(v: f32, t: f32, a: f32) -> f32 {
+// Times `factor`.
+fn slope_of(v: f32, t: f32, replica: u32, k: u32, factor: f32) -> f32 {
+    let a = balance[replica * p.balance_stride + k];
     let w = 1.0 - v;
     let d = max(v * w, 1e-12);
     let present = t * a * focused(w) * (p.focusing * clamped_ratio(w) - w / d);
-    return present + (1.0 - t) * (1.0 - a) * focused(v) * (v / d - p.focusing * clamped_ratio(v));
+    return factor * (present + (1.0 - t) * (1.0 - a) * focused(v) * (v / d - p.focusing * clamped_ratio(v)));
+}
+#else
+fn bce(v: f32, t: f32, replica: u32, k: u32) -> f32 {
+    if (bitcast<u32>(v) & 0x7f800000u) == 0x7f800000u { return v; }
+    return -(t * clamped_log(v) + (1.0 - t) * clamped_log(1.0 - v));
 }
 
-@compute @workgroup_size(256)
-fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local_index: u32) {
-    var total = vec2(0.0);
-    for (var b = local_index; b < p.batch; b += WORKGROUP_SIZE) {
-        let clip = id.z * p.batch + b;
-        var sum = 0.0;
-        var known = 0.0;
-        var weight = 0.0;
-        var denominator = 0.0;
-        if lengths[clip] > 0u {
-            for (var k = 0u; k < p.classes; k++) {
-                let at = clip * p.classes + k;
-                if observed[at] != 0.0 {
-                    if FOCAL == 1u {
-                        sum += focal(x[at], targets[at], balance[id.z * p.balance_stride + k]);
-                    } else {
-                        sum += bce(x[at], targets[at]);
-                    }
-                    known += 1.0;
-                }
-            }
-            weight = 1.0;
-            denominator = known;
-            if p.norm == 1u {
-                denominator = min(known, 1.0);
-                weight = denominator / max(known, 1.0);
-            }
-            if p.norm == 2u {
-                denominator = 1.0;
-                weight = 0.0;
-                if known > 0.0 {
-                    let classes = f32(p.classes);
-                    weight = (p.alpha * pow(known / classes, p.gamma) + p.beta) / classes;
-                }
-            }
+fn slope_of(v: f32, t: f32, replica: u32, k: u32, factor: f32) -> f32 {
+    return factor * (v - t) / max(v * (1.0 - v), 1e-12);
+}
+#endif
+
+// Of a clip: the loss of its known labels, their weight, and its part of the denominator.
+struct Clip {
+    loss: f32,
+    weight: f32,
+    denominator: f32,
+}
+
+fn clip_of(replica: u32, b: u32) -> Clip {
+    let clip = replica * p.batch + b;
+    var loss = 0.0;
+    var known = 0.0;
+    if lengths[clip] == 0u { return Clip(0.0, 0.0, 0.0); }
+    for (var k = 0u; k < p.classes; k++) {
+        let at = clip * p.classes + k;
+        if observed[at] != 0.0 {
+            loss += bce(x[at], targets[at], replica, k);
+            known += 1.0;
         }
-        saved_weight[clip] = weight;
-        total += vec2(weight * sum, denominator);
     }
-    sums[local_index] = total;
+    if p.norm == 1u {
+        let denominator = min(known, 1.0);
+        return Clip(loss, denominator / max(known, 1.0), denominator);
+    }
+    if p.norm == 2u {
+        var weight = 0.0;
+        if known > 0.0 {
+            let classes = f32(p.classes);
+            weight = (p.alpha * pow(known / classes, p.gamma) + p.beta) / classes;
+        }
+        return Clip(loss, weight, 1.0);
+    }
+    return Clip(loss, 1.0, known);
+}
+
+// Of the whole batch, from the parts of the invocations, numerator and denominator.
+fn finish(replica: u32, local_index: u32, part: vec2<f32>) {
+    sums[local_index] = part;
     for (var step = WORKGROUP_SIZE / 2u; step > 0u; step /= 2u) {
         workgroupBarrier();
         if local_index < step { sums[local_index] += sums[local_index + step]; }
     }
     if local_index == 0u {
         let all = sums[0];
-        parts[id.z] = all;
+        parts[replica] = all;
         var loss = 0.0;
         if all.y > 0.0 { loss = all.x / all.y; }
-        y[id.z] = loss;
+        y[replica] = loss;
     }
+}
+
+@compute @workgroup_size(256)
+fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local_index: u32) {
+    var total = vec2(0.0);
+    for (var b = local_index; b < p.batch; b += WORKGROUP_SIZE) {
+        let clip = clip_of(id.z, b);
+        saved_weight[id.z * p.batch + b] = clip.weight;
+        total += vec2(clip.weight * clip.loss, clip.denominator);
+    }
+    finish(id.z, local_index, total);
+}
+
+// The gradient of entry i, for a clip of this weight.
+fn put_gradient(replica: u32, i: u32, weight: f32, denominator: f32) {
+    let at = replica * p.batch * p.classes + i;
+    var slope = 0.0;
+    if observed[at] != 0.0 && denominator > 0.0 {
+        slope = slope_of(x[at], targets[at], replica, i % p.classes, grad_y[replica] * weight / denominator);
+    }
+    if p.accumulate == 1u { slope += grad_x[at]; }
+    grad_x[at] = slope;
 }
 
 @compute @workgroup_size(64)
@@ -138,19 +166,27 @@ fn masked_bce_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
                              @builtin(local_invocation_index) local_index: u32) {
     let i = group_index(id, count) * 64u + local_index;
     if i >= p.batch * p.classes { return; }
-    let clip = id.z * p.batch + i / p.classes;
-    let at = id.z * p.batch * p.classes + i;
-    let denominator = parts[id.z].y;
-    var slope = 0.0;
-    if observed[at] != 0.0 && denominator > 0.0 {
-        let v = x[at];
-        if FOCAL == 1u {
-            let a = balance[id.z * p.balance_stride + i % p.classes];
-            slope = grad_y[id.z] * saved_weight[clip] / denominator * focal_slope(v, targets[at], a);
-        } else {
-            slope = grad_y[id.z] * saved_weight[clip] / denominator * (v - targets[at]) / max(v * (1.0 - v), 1e-12);
-        }
-    }
-    if p.accumulate == 1u { slope += grad_x[at]; }
-    grad_x[at] = slope;
+    put_gradient(id.z, i, saved_weight[id.z * p.batch + i / p.classes], parts[id.z].y);
 }
+
+#ifndef FOCAL
+var<workgroup> weights: array<f32, 256>; // (B)
+
+// Both, of at most as many clips as there are invocations.
+@compute @workgroup_size(256)
+fn masked_bce_forward_backward(@builtin(workgroup_id) id: vec3<u32>,
+                               @builtin(local_invocation_index) local_index: u32) {
+    var total = vec2(0.0);
+    if local_index < p.batch {
+        let clip = clip_of(id.z, local_index);
+        weights[local_index] = clip.weight;
+        total = vec2(clip.weight * clip.loss, clip.denominator);
+    }
+    finish(id.z, local_index, total);
+    workgroupBarrier();
+    let denominator = sums[0].y;
+    for (var i = local_index; i < p.batch * p.classes; i += WORKGROUP_SIZE) {
+        put_gradient(id.z, i, weights[i / p.classes], denominator);
+    }
+}
+#endif

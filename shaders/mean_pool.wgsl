@@ -1,6 +1,6 @@
 // Mean of x (B, T, F) over the valid instances t < n = lengths[b].
 //
-//   forward    y (B, F) = 1/n sum of x over t < n; 0 for n = 0
+//   forward    y (B, F) = 1/n sum of x over t < n; 0 for n = 0; with SKIP of x + skip
 //   backward   grad_x (B, T, F) = t < n ? grad_y / n : 0
 #import value
 #import grid
@@ -21,6 +21,13 @@ struct Params {
 @group(0) @binding(4) var<storage, read> grad_y: array<Value>;       // (R, B, F)
 @group(0) @binding(5) var<storage, read_write> grad_x: array<Value>; // (R, B, T, F)
 @group(0) @binding(6) var<storage, read_write> partial: array<Value>; // (R, B, slices, F): sums of slices of T
+#ifdef SKIP
+@group(0) @binding(7) var<storage, read> skip: array<Value>;         // (R, B, T, F)
+
+fn term(at: u32) -> Value { return x[at] + skip[at]; }
+#else
+fn term(at: u32) -> Value { return x[at]; }
+#endif
 
 const WORKGROUP_SIZE = 64u;
 
@@ -35,7 +42,7 @@ fn mean_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
     let n = valid(id.z, i / p.f);
     let x0 = (id.z * p.b + i / p.f) * p.t * p.f + i % p.f;
     var sum = Value(0.0);
-    for (var t = 0u; t < n; t++) { sum += x[x0 + t * p.f]; }
+    for (var t = 0u; t < n; t++) { sum += term(x0 + t * p.f); }
     y[id.z * p.b * p.f + i] = sum / f32(max(n, 1u));
 }
 
@@ -50,7 +57,7 @@ fn mean_pool_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     let first = i / p.f % slices * p.slice;
     let x0 = (id.z * p.b + b) * p.t * p.f + i % p.f;
     var sum = Value(0.0);
-    for (var t = first; t < min(first + p.slice, valid(id.z, b)); t++) { sum += x[x0 + t * p.f]; }
+    for (var t = first; t < min(first + p.slice, valid(id.z, b)); t++) { sum += term(x0 + t * p.f); }
     partial[id.z * p.b * slices * p.f + i] = sum;
 }
 
@@ -66,6 +73,7 @@ fn mean_pool_forward_join(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     y[id.z * p.b * p.f + i] = sum / f32(max(valid(id.z, i / p.f), 1u));
 }
 
+#ifndef SKIP
 // One invocation per clip, slice of instances and Value.
 @compute @workgroup_size(64)
 fn mean_pool_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -84,3 +92,4 @@ fn mean_pool_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
         if p.accumulate == 1u { grad_x[at] += v; } else { grad_x[at] = v; }
     }
 }
+#endif

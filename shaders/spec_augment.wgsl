@@ -21,7 +21,8 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;                // (B, T, F) every x_stride
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;          // (B) every lengths_stride
-@group(0) @binding(3) var<storage, read> clock: array<vec4<u32>>;      // (seed low, high, step, 0) every clock_stride
+// (seed low, seed high, step, done) every clock_stride
+@group(0) @binding(3) var<storage, read> clock: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> masks: array<vec4<u32>>; // (R, B): bands .x to .y, frames .z to .w
 @group(0) @binding(5) var<storage, read_write> levels: array<vec2<f32>>; // (R, B): mean, shift
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;          // (R, B, T, F)

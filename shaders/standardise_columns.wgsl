@@ -28,7 +28,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;           // (rows, F) every x_stride
 @group(0) @binding(2) var<storage, read> mean: array<f32>;        // (F) every mean_stride
 @group(0) @binding(3) var<storage, read> deviation: array<f32>;   // (F) every deviation_stride
-@group(0) @binding(4) var<storage, read> clock: array<vec4<u32>>; // (seed low, seed high, step, 0) every clock_stride
+// (seed low, seed high, step, done) every clock_stride
+@group(0) @binding(4) var<storage, read> clock: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;     // (R, rows, F)
 
 // Rows of an invocation, which loads its columns' statistics once for all of them.

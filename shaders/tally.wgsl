@@ -14,7 +14,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;            // (R, B, K), probabilities
 @group(0) @binding(2) var<storage, read> targets: array<f32>;      // (R, B, K)
 @group(0) @binding(3) var<storage, read> observed: array<f32>;     // (R, B, K)
-@group(0) @binding(4) var<storage, read> clock: array<vec4<u32>>;  // (seed low, seed high, step, 0) every clock_stride
+// (seed low, seed high, step, done) every clock_stride
+@group(0) @binding(4) var<storage, read> clock: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> counts: array<u32>; // (R, K, 4): tp, fp, fn, tn
 
 const WORKGROUP_SIZE = 256u;

@@ -1,7 +1,7 @@
 #import philox
 #import value
 // Dropout's factors for elements 4 i to 4 i + 3 of one replica's tensor: `scale` = 1 / (1 - p) where kept, 0 where
-// dropped. `stream` distinguishes layers; clock = (seed low, seed high, step, 0); `threshold` = p 2^32.
+// dropped. `stream` distinguishes layers; clock = (seed low, seed high, step, done); `threshold` = p 2^32.
 fn dropout_factors(i: u32, stream: u32, clock: vec4<u32>, threshold: u32, scale: f32) -> vec4<f32> {
     let words = philox(vec4(i, stream, clock.z, 0xD20u), clock.xy);
     return select(vec4(scale), vec4(0.0), words < vec4(threshold));

@@ -8,7 +8,7 @@ use crate::core::random::key;
 use crate::data::{Dataset, FeatureValues, Features};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Graph, Spec, Tensor};
-use crate::ops::gather::{Batch, Clips, Encoding, Gather, gather};
+use crate::ops::gather::{Batch, Clips, Encoding, Gather, Rows, gather};
 use crate::ops::instance_labels::{self, InstanceLabels, TakeInstanceLabels, instance_labels};
 use crate::ops::masked_bce::{FocalAlpha, inverse_class_frequencies, inverse_frequency};
 use crate::ops::sample::{Order, PADDING, batch_rows};
@@ -139,15 +139,14 @@ impl Dims {
         let Dims { clips, instances, width, classes, encoding, slots, .. } = *self;
         Clips {
             features: g.shared_input("features", encoding.spec(slots, instances * width)),
-            lengths: g.shared_input("lengths", Spec::u32([clips])),
-            labels: g.shared_input("labels", Spec::u32([clips, classes])),
+            labels: g.shared_input("labels", Spec::u32([1 + classes, clips])),
             clip_slots: self.is_windowed().then(|| g.shared_input("clip_slots", Spec::u32([clips]))),
         }
     }
 
-    /// Adds the kernels that gather the clips `rows` (u32, (B)), for a model that attends to `positions` positions of
+    /// Adds the kernels that gather the clips `rows`, for a model that attends to `positions` positions of
     /// an instance.
-    pub fn gather(&self, g: &mut Graph, clips: Clips, rows: Tensor, positions: usize) -> Result<Batch> {
+    pub fn gather(&self, g: &mut Graph, clips: Clips, rows: Rows, positions: usize) -> Result<Batch> {
         let Dims { instances, width, encoding, .. } = *self;
         gather(g, rows, clips, Gather { instances, width, encoding, positions })
     }
@@ -163,7 +162,7 @@ impl Dims {
         let Dims { instances, classes, .. } = *self;
         let codes = Spec::u32([self.clips, instance_labels::words(instances, classes)]);
         let codes = g.shared_input("instance_labels", codes);
-        instance_labels(g, rows, clips.lengths, codes, TakeInstanceLabels { instances, classes, positions })
+        instance_labels(g, rows, clips.labels, codes, TakeInstanceLabels { instances, classes, positions })
     }
 }
 
@@ -182,7 +181,7 @@ pub struct DeviceDataset {
     /// Source of the clips, if they are streamed.
     source: Option<FeatureValues>,
     features: Buffer,
-    lengths: Buffer,
+    /// Lengths, then labels.
     labels: Buffer,
     clip_slots: Buffer,
     instance_labels: Buffer,
@@ -230,8 +229,7 @@ impl DeviceDataset {
             dims,
             source: None,
             features: features.map_or_else(|| gpu.buffer("features", size), Ok)?,
-            lengths: gpu.buffer("lengths", dims.clips)?,
-            labels: gpu.upload("labels", &vec![UNKNOWN; dims.clips * dims.classes])?,
+            labels: gpu.upload("labels", &vec![UNKNOWN; dims.clips * (1 + dims.classes)])?,
             clip_slots: gpu.buffer("clip_slots", 1)?,
             instance_labels: gpu.buffer("instance labels", 1)?,
         })
@@ -239,15 +237,15 @@ impl DeviceDataset {
 
     /// Replaces the first clips: their valid instances, and their features unless something else writes them.
     pub(crate) fn fill(&self, gpu: &Gpu, lengths: &[u32], features: Option<&FeatureValues>) -> Result<()> {
-        gpu.write(&self.lengths, 0, lengths)?;
+        gpu.write(&self.labels, 0, lengths)?;
         features.map_or(Ok(()), |values| self.write(gpu, values, 0..lengths.len() as u32))
     }
 
     /// Replaces the clips from number `at` on.
     pub(crate) fn replace(&self, gpu: &Gpu, at: usize, clips: &LabelledClips) -> Result<()> {
-        let Dims { instances, classes, .. } = self.dims;
-        gpu.write(&self.lengths, at, &clips.lengths)?;
-        gpu.write(&self.labels, at * classes, &clips.labels)?;
+        let Dims { clips: all, instances, classes, .. } = self.dims;
+        gpu.write(&self.labels, at, &clips.lengths)?;
+        gpu.write(&self.labels, all + at * classes, &clips.labels)?;
         gpu.write(&self.instance_labels, at * instance_labels::words(instances, classes), &clips.instance_labels)?;
         gpu.write(&self.features, at * self.dims.clip_bytes() as usize / 4, &clips.features)
     }
@@ -260,8 +258,7 @@ impl DeviceDataset {
             dims,
             source: dims.is_windowed().then(|| features.values.clone()),
             features: gpu.buffer("features", dims.slots * dims.clip_bytes() as usize / 4)?,
-            lengths: gpu.upload("lengths", &lengths)?,
-            labels: gpu.upload("labels", labels)?,
+            labels: gpu.upload("labels", &[&lengths[..], labels].concat())?,
             clip_slots: gpu.buffer("clip_slots", if dims.is_windowed() { dims.clips } else { 1 })?,
             instance_labels: gpu.buffer("instance labels", 1)?,
         };
@@ -272,10 +269,9 @@ impl DeviceDataset {
     }
 
     /// Its buffers under the names that [`Dims::clips`] uses.
-    pub fn named(&self) -> [(&'static str, Buffer); 5] {
+    pub fn named(&self) -> [(&'static str, Buffer); 4] {
         [
             ("features", self.features.clone()),
-            ("lengths", self.lengths.clone()),
             ("labels", self.labels.clone()),
             ("clip_slots", self.clip_slots.clone()),
             ("instance_labels", self.instance_labels.clone()),
@@ -284,7 +280,7 @@ impl DeviceDataset {
 
     /// Valid instances of each clip.
     pub(super) fn lengths(&self, gpu: &Gpu) -> Result<Vec<u32>> {
-        gpu.read(&self.lengths)
+        gpu.read_at(&self.labels, 0, self.dims.clips)
     }
 
     /// The features of some clips, as they are stored.
@@ -305,8 +301,8 @@ impl DeviceDataset {
         alpha: FocalAlpha,
         pools: impl Iterator<Item = &'a [u32]>,
     ) -> Result<Vec<f32>> {
-        let labels = gpu.read::<u32>(&self.labels)?;
-        let classes = self.dims.classes;
+        let Dims { clips, classes, .. } = self.dims;
+        let labels = gpu.read_at::<u32>(&self.labels, clips, clips * classes)?;
         let of_pool = |pool: &'a [u32]| {
             let mut counts = vec![[0; 3]; classes];
             for &clip in pool {

@@ -1,12 +1,13 @@
 //! The dispatches of a graph, forward and backward, with views of the memory they use.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::memory::{Lifetime, SlotInfo};
 use super::op::{Bound, Io, Op, Sink, Spec};
-use super::{Graph, Storage, StorageKind, Tensor, slice_sums};
+use super::params::ALIGN;
+use super::{Graph, Node, Storage, StorageKind, Tensor, slice_sums};
 use crate::core::error::{Error, Result};
-use crate::gpu::{Recorder, Slot, View};
+use crate::gpu::{Recorder, SliceSum, Slot, View};
 
 /// Names under which the arenas of a model are bound.
 pub(super) const PARAMS: &str = "params";
@@ -186,7 +187,17 @@ impl<'g> Builder<'g> {
         self.graph.nodes.iter().any(|n| n.x.iter().any(|x| self.graph.tensors[x.0].1 == storage))
     }
 
-    pub fn forward(&mut self, r: &mut Recorder) -> Result<Vec<Io>> {
+    /// Whether backward does what forward does, too.
+    fn joins_passes(&self, node: &Node, seeds: &[(Tensor, &str)]) -> bool {
+        let specs: Vec<Spec> = node.x.iter().map(|t| self.graph.tensors[t.0].0.clone()).collect();
+        seeds.iter().any(|(t, _)| *t == node.y[0])
+            && node.y.iter().all(|t| !self.reads.contains_key(&self.graph.memory_of(*t)))
+            && self.graph.storages[self.graph.tensors[node.y[0].0].1.0].wants_gradient
+            && node.op.joins_passes(&specs)
+    }
+
+    /// `seeds`: of backward, if it follows.
+    pub fn forward(&mut self, seeds: &[(Tensor, &str)], r: &mut Recorder) -> Result<Vec<Io>> {
         let mut ios = Vec::with_capacity(self.graph.nodes.len());
         for node in &self.graph.nodes {
             let io = Io {
@@ -195,19 +206,28 @@ impl<'g> Builder<'g> {
                 y: node.y.iter().map(|&t| self.bound(t)).collect(),
                 saved: node.saved.iter().map(|s| self.temporary(&*node.op, s)).collect(),
                 scratch: node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect(),
+                with_forward: self.joins_passes(node, seeds),
                 dy: vec![],
                 dx: vec![],
             };
-            r.op = node.op.name();
-            node.op.forward(&io, r)?;
+            if !io.with_forward {
+                r.op = node.op.name();
+                node.op.forward(&io, r)?;
+            }
             ios.push(io);
         }
         Ok(ios)
     }
 
     /// Iterates over the ops in reverse; each turns the gradients of its outputs into contributions to those of its
-    /// inputs.
-    pub fn backward(&mut self, ios: Vec<Io>, seeds: &[(Tensor, &str)], r: &mut Recorder) -> Result<()> {
+    /// inputs. Sums of slices are left to the optimiser where they can be, if it `leaves_sums`.
+    pub fn backward(
+        &mut self,
+        ios: Vec<Io>,
+        seeds: &[(Tensor, &str)],
+        leaves_sums: bool,
+        r: &mut Recorder,
+    ) -> Result<Vec<SliceSum>> {
         for (t, name) in seeds {
             let storage = self.graph.tensors[t.0].1;
             if self.is_input(storage) || self.gradients.contains_key(&storage) {
@@ -252,6 +272,7 @@ impl<'g> Builder<'g> {
                 }
             }
         }
+        let left = if leaves_sums { self.leave_sums(r) } else { vec![] };
         slice_sums::record_waiting(r);
         let unreached = self.graph.storages.iter().enumerate().find_map(|(i, s)| match s.kind {
             StorageKind::Param(p) if s.wants_gradient && !contributed.contains(&Storage(i)) => Some(p),
@@ -259,7 +280,26 @@ impl<'g> Builder<'g> {
         });
         match unreached {
             Some(p) => Err(Error::Usage(format!("parameter {} gets no gradient", self.graph.layout.params[p].name))),
-            None => Ok(()),
+            None => Ok(left),
         }
+    }
+
+    /// Takes sums out whose slices then lie behind all gradients, so that the optimiser binds both at once.
+    fn leave_sums(&mut self, r: &mut Recorder) -> Vec<SliceSum> {
+        let Some(&arena) = self.arena_slot.get(GRADS) else { return vec![] };
+        let len = |slots: &[SlotInfo], slot: Slot| slots[slot.0 as usize].len.next_multiple_of(ALIGN);
+        let room = slice_sums::SPAN.saturating_sub(len(&self.slots, arena));
+        let mut left = slice_sums::take_for_optimiser(r, arena, room);
+        let own = left.iter().map(|sum| sum.slices_view.slot).collect::<BTreeSet<_>>();
+        for slot in own {
+            let at = len(&self.slots, arena);
+            self.slots[arena.0 as usize].len = at + len(&self.slots, slot);
+            let bound = r.dispatches.iter_mut().flat_map(|d| &mut d.bindings).map(|(_, view)| view);
+            let slices = left.iter_mut().map(|sum| &mut sum.slices_view);
+            for view in bound.chain(slices).filter(|view| view.slot == slot) {
+                *view = View { slot: arena, offset: at + view.offset, ..*view };
+            }
+        }
+        left
     }
 }

@@ -82,6 +82,7 @@ pub struct Io {
     pub(super) y: Vec<Bound>,
     pub(super) saved: Vec<Bound>,
     pub(super) scratch: Vec<Bound>,
+    pub(super) with_forward: bool,
     pub(super) dy: Vec<Option<View>>,
     pub(super) dx: Vec<Option<Sink>>,
 }
@@ -101,6 +102,11 @@ impl Io {
 
     pub fn scratch(&self, i: usize) -> &Bound {
         &self.scratch[i]
+    }
+
+    /// Whether backward computes the outputs, too, see [`Op::joins_passes`].
+    pub fn with_forward(&self) -> bool {
+        self.with_forward
     }
 
     /// Gradient of output `i`; `None` if nothing trained depends on it.
@@ -142,6 +148,12 @@ pub trait Op: Debug {
     /// Whether the gradient of output 0 is that of each input, so that one memory can serve for both; then the input
     /// has no [`Io::dx`].
     fn passes_gradient(&self) -> bool {
+        false
+    }
+
+    /// Whether one dispatch can do forward and backward of these inputs: for a loss that the caller differentiates and
+    /// that no other op reads, forward is then left to backward.
+    fn joins_passes(&self, _x: &[Spec]) -> bool {
         false
     }
 

@@ -34,7 +34,7 @@ pub struct Param {
 }
 
 /// Every parameter starts at a multiple of this many elements (256 bytes, WebGPU's default storage offset alignment).
-const ALIGN: usize = 64;
+pub(super) const ALIGN: usize = 64;
 
 /// All parameters of a model.
 #[derive(Clone, Debug, Default, PartialEq)]

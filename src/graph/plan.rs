@@ -6,7 +6,9 @@ use super::builder::{Builder, GRADS, PARAMS, STATS};
 use super::memory::{Assignment, Lifetime, SlotInfo, assign};
 use super::{Graph, Layout, Tensor};
 use crate::core::error::{Error, Result};
-use crate::gpu::{Buffer, Dispatch, Element, Gpu, Recorder, Recording, Slot, TiledProduct, Tuned, View, texture_len};
+use crate::gpu::{
+    Buffer, Dispatch, Element, Gpu, Recorder, Recording, SliceSum, Slot, TiledProduct, Tuned, View, texture_len,
+};
 
 /// The dispatches of a graph and the memory they need, before any of it exists on a device.
 pub struct Draft {
@@ -18,6 +20,8 @@ pub struct Draft {
     /// How many of the dispatches are the forward pass.
     forward: usize,
     products: Vec<TiledProduct>,
+    /// Sums that are left to the optimiser.
+    left: Vec<SliceSum>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,21 +83,56 @@ impl Draft {
         seeds: &[(Tensor, &str)],
         guard: usize,
     ) -> Result<Draft> {
+        Draft::record(graph, Recorder::new(kernels), replicas, keep, seeds, guard, false)
+    }
+
+    /// As `new`, for a training step: gradients of parameters that are computed in slices are left to be summed by the
+    /// optimiser of [`Draft::update`], which must run next. The slices lie behind the gradients.
+    pub fn training(
+        graph: &Graph,
+        kernels: impl Into<Tuned>,
+        replicas: usize,
+        keep: &[Tensor],
+        seeds: &[(Tensor, &str)],
+    ) -> Result<Draft> {
+        Draft::record(graph, Recorder::new(kernels), replicas, keep, seeds, 0, true)
+    }
+
+    /// The dispatches of the graph that ends a step of this one, with an optimiser of its parameters.
+    pub fn update(&self, graph: &Graph, kernels: impl Into<Tuned>) -> Result<Draft> {
+        let mut r = Recorder::new(kernels);
+        r.slice_sums = self.left.clone();
+        Draft::record(graph, r, self.replicas, &[], &[], 0, false)
+    }
+
+    fn record(
+        graph: &Graph,
+        mut r: Recorder,
+        replicas: usize,
+        keep: &[Tensor],
+        seeds: &[(Tensor, &str)],
+        guard: usize,
+        leaves_sums: bool,
+    ) -> Result<Draft> {
         let keep = keep.iter().map(|t| graph.memory_of(*t)).collect();
         let mut b = Builder::new(graph, replicas, keep, guard);
-        let mut r = Recorder::new(kernels);
-        let ios = b.forward(&mut r)?;
+        let ios = b.forward(seeds, &mut r)?;
+        assert!(r.slice_sums.is_empty(), "the optimiser does the sums that are left to it");
         let forward = r.dispatches.len();
-        if !seeds.is_empty() {
-            b.backward(ios, seeds, &mut r)?;
-        }
+        let left = if seeds.is_empty() { vec![] } else { b.backward(ios, seeds, leaves_sums, &mut r)? };
         let views = (0..graph.tensors.len())
             .map(Tensor)
             .map(|t| (t, TensorViews { value: b.bound(t).view, gradient: b.gradient(t) }))
             .collect();
         let memory = assign(&b.slots, &r.dispatches);
         let Recorder { dispatches, products, .. } = r;
-        Ok(Draft { replicas, forward, dispatches, slots: b.slots, memory, views, products })
+        Ok(Draft { replicas, forward, dispatches, slots: b.slots, memory, views, products, left })
+    }
+
+    /// Elements of the gradients of the parameters of all replicas, and of slices behind them.
+    pub fn gradients(&self) -> usize {
+        let is_arena = |slot: &&SlotInfo| slot.lifetime == Lifetime::External(GRADS.into());
+        self.slots.iter().find(is_arena).map_or(0, |slot| slot.len)
     }
 
     /// Kernel calls of one replay: forward, backward.

@@ -1,8 +1,10 @@
 //! Gradients of parameters that are computed in slices, as partial sums over parts of a batch, so that a large GPU is
-//! occupied: the slices of several ops are summed together, in one dispatch at the end of the backward pass.
+//! occupied: the slices of several ops are summed together, by the optimiser, or in one dispatch at the end of the
+//! backward pass.
 
 use super::Sink;
-use crate::gpu::{Grid, Recorder, Shader, SliceSum, View, params, shader};
+use super::params::ALIGN;
+use crate::gpu::{Grid, Recorder, Shader, SliceSum, Slot, View, params, shader};
 
 const SCALAR: Shader = shader!("slice_sums.wgsl");
 /// By whether lengths are multiples of 4.
@@ -23,7 +25,19 @@ const PARTS: usize = 6;
 /// Bytes of slices that wait at most: their memory is not free for other tensors until they are summed.
 const WAITING: usize = 16 << 20;
 /// Most elements between the gradients of a dispatch: a binding of 128 MiB, the least that every adapter allows.
-const SPAN: usize = 32 << 20;
+pub(super) const SPAN: usize = 32 << 20;
+
+/// Most ranges of gradients that an optimiser sums.
+pub const MOST_RANGES: usize = 32;
+
+/// Neighbouring gradients of a replica that are neighbours in a slice, too.
+pub struct Range {
+    /// Where they begin in the arena, of the first replica.
+    pub into: usize,
+    /// And in a slice.
+    pub from: usize,
+    pub len: usize,
+}
 
 impl Sink {
     /// The sum of `slices_view`, (R, slices, len), for a gradient on its own.
@@ -50,17 +64,46 @@ impl Sink {
 }
 
 impl SliceSum {
+    /// What it sums to: one range where a weight's gradient and its bias's are neighbours in the arena.
+    pub fn ranges(&self) -> impl Iterator<Item = Range> + use<> {
+        let ([first, second], [len, len2]) = (self.at.map(|at| self.into.offset + at), self.lens);
+        let ranges = match second == first + len {
+            true => [Range { into: first, from: 0, len: len + len2 }, Range { into: 0, from: 0, len: 0 }],
+            false => [Range { into: first, from: 0, len }, Range { into: second, from: len, len: len2 }],
+        };
+        ranges.into_iter().filter(|range| range.len > 0)
+    }
+
     /// Whether both sum to one gradient: that of the first replica is enough.
     fn meets(&self, other: &SliceSum) -> bool {
-        let ranges = |of: &SliceSum| [0, 1].map(|i| (of.into.offset + of.at[i], of.lens[i]));
-        let overlap = |(a, b): (usize, usize), (c, d): (usize, usize)| a < c + d && c < a + b;
-        self.into.slot == other.into.slot
-            && ranges(self).iter().any(|one| ranges(other).iter().any(|two| overlap(*one, *two)))
+        let overlap = |a: &Range, b: &Range| a.into < b.into + b.len && b.into < a.into + a.len;
+        self.into.slot == other.into.slot && self.ranges().any(|one| other.ranges().any(|two| overlap(&one, &two)))
     }
 
     fn vec4(&self) -> bool {
         self.lens.iter().chain(&self.at).chain([&self.stride]).all(|len| len.is_multiple_of(4))
     }
+}
+
+/// Takes those sums out that an optimiser can do: of whole vec4, to gradients in `arena`, to which nothing was added
+/// before, with at most `room` elements of slices.
+pub(super) fn take_for_optimiser(r: &mut Recorder, arena: Slot, mut room: usize) -> Vec<SliceSum> {
+    let mut left = MOST_RANGES;
+    let fits = |sum: &mut SliceSum| {
+        let (ranges, len) = (sum.ranges().count(), sum.slices_view.len.next_multiple_of(ALIGN));
+        let fits =
+            sum.into.slot == arena && sum.vec4() && sum.accumulate == [false; 2] && ranges <= left && len <= room;
+        if fits {
+            (left, room) = (left - ranges, room - len);
+        }
+        fits
+    };
+    let taken: Vec<SliceSum> = r.slice_sums.extract_if(.., fits).collect();
+    // The slices of layers side by side are in one slot, and go together.
+    let stays: Vec<Slot> = r.slice_sums.iter().map(|sum| sum.slices_view.slot).collect();
+    let (back, taken) = taken.into_iter().partition(|sum| stays.contains(&sum.slices_view.slot));
+    r.slice_sums.extend::<Vec<_>>(back);
+    taken
 }
 
 /// Records the sums that wait, if they are many.

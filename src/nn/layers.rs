@@ -230,6 +230,20 @@ pub fn batch_norm(
     batch_norm_with(g, name, x, lengths, clock, stream, BatchNorm { relu_dropout, ..TORCH })
 }
 
+/// As [`batch_norm()`], and `skip`, of the shape of `x`, is added to the result.
+pub fn batch_norm_skip(
+    g: &mut Graph,
+    name: &str,
+    [x, skip]: [Tensor; 2],
+    lengths: Tensor,
+    clock: Tensor,
+    stream: u32,
+    relu_dropout: Option<f64>,
+) -> Result<Tensor> {
+    let norm = Norm { skip: Some(skip), ..affine_norm(g, name, x) };
+    batch_norm::batch_norm(g, x, lengths, &norm, clock, stream, BatchNorm { relu_dropout, ..TORCH })
+}
+
 /// Group norm of each clip's valid instances and 32 groups of columns, as is usual (Wu and He 2018).
 pub fn group_norm(g: &mut Graph, name: &str, x: Tensor, lengths: Tensor) -> Result<Tensor> {
     let width = g.shape(x).last();
@@ -248,11 +262,16 @@ pub fn batch_norm_with(
     stream: u32,
     config: BatchNorm,
 ) -> Result<Tensor> {
+    let norm = affine_norm(g, name, x);
+    batch_norm::batch_norm(g, x, lengths, &norm, clock, stream, config)
+}
+
+/// The parameters NAME.weight and NAME.bias of a batch norm of `x`, and its statistics.
+fn affine_norm(g: &mut Graph, name: &str, x: Tensor) -> Norm {
     let width = g.shape(x).last();
     let gamma = g.param(&format!("{name}.weight"), [width], Init::Constant(1.0));
     let beta = g.param(&format!("{name}.bias"), [width], Init::Constant(0.0));
-    let norm = norm(g, name, gamma, beta);
-    batch_norm::batch_norm(g, x, lengths, &norm, clock, stream, config)
+    norm(g, name, gamma, beta)
 }
 
 /// As [`batch_norm()`] of a model's input, without scale and shift: with nothing in it to train, the layer after it
@@ -272,7 +291,7 @@ fn norm(g: &mut Graph, name: &str, gamma: Tensor, beta: Tensor) -> Norm {
     let width = g.shape(gamma).last();
     let running_mean = g.statistic(&format!("{name}.running_mean"), [width], 0.0);
     let running_var = g.statistic(&format!("{name}.running_var"), [width], 1.0);
-    Norm { gamma, beta, running_mean, running_var }
+    Norm { gamma, beta, running_mean, running_var, skip: None }
 }
 
 /// A recurrent layer's shape, and PyTorch's names of its parameters.

@@ -19,7 +19,7 @@ pub struct Inputs {
     pub x: Tensor,
     /// u32 (B): valid instances of each clip, times [`Model::positions`]; 0 for the padding rows of a partial batch.
     pub lengths: Tensor,
-    /// u32 (4): seed low, seed high, step, 0.
+    /// u32 (4): seed low, seed high, step, done.
     pub clock: Tensor,
     /// Only in training, for models with auxiliary losses on the labels; always for objectives of pre-training.
     pub labels: Option<Labels>,

@@ -58,7 +58,7 @@ impl Activation {
 pub struct Dropout {
     /// Probability of a zero, in [0, 1).
     pub p: f64,
-    /// u32 (4): seed low, seed high, step, 0.
+    /// u32 (4): seed low, seed high, step, done.
     pub clock: Tensor,
     /// Distinguishes the dropout layers of a model.
     pub stream: u32,

@@ -8,24 +8,23 @@
 use std::rc::Rc;
 
 use super::Entry;
-use super::arena::{Elementwise, PART, Slice, Sliced};
+use super::arena::{self, Arena, Ending, Optimiser, PART, Sliced, Update};
+use super::track::{self, End, NEVER};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
-use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params, shader};
+use crate::core::error::Result;
+use crate::gpu::{Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("adagrad.wgsl");
+const ALONE: Shader = shader!("adagrad.wgsl", "shared/optimiser.wgsl", "shared/track.wgsl");
+/// Without and with the end of a step.
+static SHADERS: [Shader; 2] = [ALONE, ALONE.with(&["TRACK"])];
 
 /// Keras' initial accumulator value.
 pub const INITIAL: f32 = 0.1;
 
 params! {
-    struct Params {
-        quads: u32,
-        w_stride: u32, grad_stride: u32, accumulator_stride: u32,
-        lr: f32, eps: f32,
-    }
+    struct Params { arena: Arena, lr: f32, eps: f32 }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,13 +41,13 @@ impl Default for Adagrad {
     }
 }
 
-/// Adds the update of `w` by `grad` with the sum of squares `accumulator`, all (P) with P a multiple of 4, as arenas
-/// have. `w` and `accumulator` change in place.
+/// Adds the update of w by grad with the sum of squares `accumulator`, all (P) with P a multiple of 4, as arenas have.
+/// w and `accumulator` change in place, and `end` ends the step.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together.
-pub fn adagrad(g: &mut Graph, w: Tensor, grad: Tensor, accumulator: Tensor, config: Adagrad) -> Result<()> {
-    g.push(config, &[w, grad, accumulator]).map(drop)
+pub fn adagrad(g: &mut Graph, [w, grad, accumulator]: [Tensor; 3], config: Adagrad, end: Option<End>) -> Result<()> {
+    arena::push(g, config, &[w, grad, accumulator], end)
 }
 
 impl Op for Adagrad {
@@ -57,18 +56,12 @@ impl Op for Adagrad {
     }
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
-        let w = &x[0];
-        let len = w.shape.len();
-        if x.iter().any(|s| *s != Spec::f32([len])) || len == 0 || !len.is_multiple_of(4) {
-            let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
-            let expected = "w, grad, accumulator (P) with P a multiple of 4";
-            return Err(Error::shape("adagrad", expected, got.join(", ")));
-        }
-        Ok(Outputs { y: vec![w.clone(); 2], in_place: vec![(0, 0), (1, 2)], ..Default::default() })
+        let expected = "w, grad, accumulator (P) with P a multiple of 4";
+        arena::infer(self.name(), expected, x, vec![(0, 0), (1, 2)])
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        self.record_all(io, r, PART)
+        self.record_all(io, r, PART, None)
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
@@ -85,21 +78,11 @@ impl Op for Adagrad {
     }
 }
 
-impl Elementwise for Adagrad {
-    fn record(&self, io: &Io, r: &mut Recorder, slice: &Slice) {
-        let quads = slice.elements.len() / 4;
-        let stride = |i: usize| (io.x(i).stride / 4) as u32;
-        let p = Params {
-            quads: quads as u32,
-            w_stride: stride(0),
-            grad_stride: stride(1),
-            accumulator_stride: stride(2),
-            lr: self.lr as f32,
-            eps: self.eps as f32,
-        };
-        let bindings =
-            [("grad", slice.view(io.x(1))), ("w", slice.view(io.y(0))), ("accumulator", slice.view(io.y(1)))];
-        r.dispatch(&SHADER, "adagrad_forward", &bindings, p, Grid::items(quads, 64, slice.replicas).no_loops());
+impl Optimiser for Adagrad {
+    fn record(&self, io: &Io, r: &mut Recorder, update: Update) {
+        let p = Params { arena: update.arena, lr: self.lr as f32, eps: self.eps as f32 };
+        let arenas = [("w", io.y(0)), ("accumulator", io.y(1))];
+        update.record(r, (&SHADERS, "adagrad_forward"), &arenas, None, p, 0);
     }
 }
 
@@ -118,7 +101,10 @@ fn cases() -> Vec<Case> {
         let op = Sliced { op: large, most };
         Case { op: Rc::new(op), ..case(name, len, 0.1, large) }
     };
+    let mut ends = case("at the end of a step", 1028, 0.0, large);
+    ends.inputs.extend(track::inputs(Input::data([2]), 7, NEVER));
     vec![
+        Case { op: Rc::new(Ending { op: large, batches: 5 }), ..ends },
         case("one vec4", 4, 0.1, Adagrad::default()),
         case("long steps", 1028, 0.0, large),
         padding,
@@ -128,4 +114,5 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub(crate) const OP: Entry = Entry { name: "adagrad", about: "Adagrad's update in place", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry =
+    Entry { name: "adagrad", about: "Adagrad's update in place", shaders: &[&SHADERS[0], &SHADERS[1]], cases };

@@ -14,19 +14,21 @@
 use std::rc::Rc;
 
 use super::Entry;
-use super::arena::{Elementwise, PART, Slice, Sliced};
+use super::arena::{self, Arena, Ending, Optimiser, PART, Sliced, Update};
+use super::track::{self, End, NEVER};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params, shader};
+use crate::gpu::{Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("adam.wgsl");
+const ALONE: Shader = shader!("adam.wgsl", "shared/optimiser.wgsl", "shared/track.wgsl");
+/// Without and with the end of a step.
+static SHADERS: [Shader; 2] = [ALONE, ALONE.with(&["TRACK"])];
 
 params! {
     struct Params {
-        quads: u32,
-        w_stride: u32, grad_stride: u32, m_stride: u32, v_stride: u32, clock_stride: u32, first_replica: u32,
+        arena: Arena,
         lr: f32, l2: f32, decay: f32, steps: u32, warmup: u32,
         one_minus_beta1: f32, one_minus_beta2: f32, ln_beta1: f32, ln_beta2: f32, eps: f32,
     }
@@ -61,13 +63,13 @@ impl Default for Adam {
     }
 }
 
-/// Adds the update of `w` by `grad` with moments `m` and `v`, all (P) with P a multiple of 4, as arenas have;
-/// `clock` u32 (4) is read. `w`, `m` and `v` change in place.
+/// Adds the update of w by grad with moments m and v, all (P) with P a multiple of 4, as arenas have; `clock` u32 (4)
+/// is read. w, m and v change in place, and `end` ends the step.
 ///
 /// # Errors
 /// `Usage` for betas outside (0, 1) and for a cycle of no or of more than 524 287 steps, `Shape` for tensors that do
 /// not fit together.
-pub fn adam(g: &mut Graph, w: Tensor, grad: Tensor, m: Tensor, v: Tensor, clock: Tensor, config: Adam) -> Result<()> {
+pub fn adam(g: &mut Graph, [w, grad, m, v]: [Tensor; 4], clock: Tensor, config: Adam, end: Option<End>) -> Result<()> {
     let betas = [config.beta1, config.beta2];
     if betas.iter().any(|b| *b <= 0.0 || *b >= 1.0 || b.is_nan()) {
         return Err(Error::Usage(format!("Adam's betas must be above 0 and below 1, got {betas:?}")));
@@ -75,7 +77,7 @@ pub fn adam(g: &mut Graph, w: Tensor, grad: Tensor, m: Tensor, v: Tensor, clock:
     if let Some(steps) = config.one_cycle.filter(|steps| !(1..MAX_STEPS).contains(steps)) {
         return Err(Error::Usage(format!("a one-cycle learning rate takes 1 to {} steps, got {steps}", MAX_STEPS - 1)));
     }
-    g.push(config, &[w, grad, m, v, clock]).map(drop)
+    arena::push(g, config, &[w, grad, m, v, clock], end)
 }
 
 /// The step of a cycle of `steps` at which the learning rate is largest.
@@ -109,19 +111,12 @@ impl Op for Adam {
     }
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
-        let w = &x[0];
-        let len = w.shape.len();
-        let fits = x[..4].iter().all(|s| *s == Spec::f32([len])) && x[4] == Spec::u32([4]);
-        if !fits || len == 0 || !len.is_multiple_of(4) {
-            let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
-            let expected = "w, grad, m, v (P) with P a multiple of 4, clock u32 (4)";
-            return Err(Error::shape("adam", expected, got.join(", ")));
-        }
-        Ok(Outputs { y: vec![w.clone(); 3], in_place: vec![(0, 0), (1, 2), (2, 3)], ..Default::default() })
+        let expected = "w, grad, m, v (P) with P a multiple of 4, clock u32 (4)";
+        arena::infer(self.name(), expected, x, vec![(0, 0), (1, 2), (2, 3)])
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        self.record_all(io, r, PART)
+        self.record_all(io, r, PART, None)
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
@@ -146,21 +141,14 @@ impl Op for Adam {
     }
 }
 
-impl Elementwise for Adam {
-    fn record(&self, io: &Io, r: &mut Recorder, slice: &Slice) {
-        let quads = slice.elements.len() / 4;
-        let stride = |i: usize| (io.x(i).stride / 4) as u32;
+impl Optimiser for Adam {
+    fn record(&self, io: &Io, r: &mut Recorder, update: Update) {
+        let (l2, decay) = self.decays();
         let p = Params {
-            quads: quads as u32,
-            w_stride: stride(0),
-            grad_stride: stride(1),
-            m_stride: stride(2),
-            v_stride: stride(3),
-            clock_stride: stride(4),
-            first_replica: slice.first_replica as u32,
+            arena: update.arena,
             lr: self.lr as f32,
-            l2: self.decays().0 as f32,
-            decay: self.decays().1 as f32,
+            l2: l2 as f32,
+            decay: decay as f32,
             steps: self.one_cycle.unwrap_or(0),
             warmup: self.one_cycle.map_or(0, warmup),
             one_minus_beta1: (1.0 - self.beta1) as f32,
@@ -169,14 +157,8 @@ impl Elementwise for Adam {
             ln_beta2: self.beta2.ln() as f32,
             eps: self.eps as f32,
         };
-        let bindings = [
-            ("grad", slice.view(io.x(1))),
-            ("clock", io.x(4).view),
-            ("w", slice.view(io.y(0))),
-            ("m", slice.view(io.y(1))),
-            ("v", slice.view(io.y(2))),
-        ];
-        r.dispatch(&SHADER, "adam_forward", &bindings, p, Grid::items(quads, 64, slice.replicas).iterations(24));
+        let arenas = [("w", io.y(0)), ("m", io.y(1)), ("v", io.y(2))];
+        update.record(r, (&SHADERS, "adam_forward"), &arenas, Some(io.x(4)), p, 24);
     }
 }
 
@@ -211,6 +193,9 @@ fn cases() -> Vec<Case> {
         let op = Sliced { op: large, most };
         cases.push(Case { op: Rc::new(op), ..case(name, len, 7, large) });
     }
+    let mut ends = case("at the end of a step", 1028, 7, large);
+    ends.inputs.extend(track::inputs(Input::data([2]), 7, NEVER));
+    cases.push(Case { op: Rc::new(Ending { op: large, batches: 5 }), ..ends });
     cases.push(case("real", 55_424, 1000, att).bench());
     cases
 }
@@ -218,6 +203,6 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "adam",
     about: "Adam's and AdamW's update in place, learning rate of one cycle",
-    shaders: &[&SHADER],
+    shaders: &[&SHADERS[0], &SHADERS[1]],
     cases,
 };

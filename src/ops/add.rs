@@ -4,12 +4,12 @@ use super::{Entry, variants};
 use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params, shader};
+use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::onnx::operators::{Operators, Value};
-use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
+use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 
-static SHADER: Shader = shader!("add.wgsl");
-static VEC4: Shader = SHADER.with(&["VEC4"]);
+pub(super) static SHADER: Shader = shader!("add.wgsl");
+pub(super) static VEC4: Shader = SHADER.with(&["VEC4"]);
 
 params! {
     struct Params { len: u32, accumulate: u32 }
@@ -21,6 +21,14 @@ struct Add;
 /// Adds y = a + b; both have the same shape.
 pub fn add(g: &mut Graph, a: Tensor, b: Tensor) -> Result<Tensor> {
     Ok(g.push(Add, &[a, b])?[0])
+}
+
+/// Records the contribution of a sum's gradient to that of a term.
+pub(super) fn add_gradient(r: &mut Recorder, dy: View, dx: &Sink) {
+    let (shader, width) = variants::by_row(dy.len, &SHADER, &VEC4);
+    let p = Params { len: (dy.len / width) as u32, accumulate: dx.accumulate.into() };
+    let bindings = [("grad_y", dy), ("grad_x", dx.view)];
+    r.dispatch(shader, "add_backward", &bindings, p, Grid::items(dy.len / width, 64, 1).no_loops());
 }
 
 impl Op for Add {
@@ -46,12 +54,7 @@ impl Op for Add {
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let dy = io.dy(0).expect("backward runs only with a gradient");
-        let (shader, width) = variants::by_row(dy.len, &SHADER, &VEC4);
-        for dx in (0..2).filter_map(|i| io.dx(i)) {
-            let p = Params { len: (dy.len / width) as u32, accumulate: dx.accumulate.into() };
-            let bindings = [("grad_y", dy), ("grad_x", dx.view)];
-            r.dispatch(shader, "add_backward", &bindings, p, Grid::items(dy.len / width, 64, 1).no_loops());
-        }
+        (0..2).filter_map(|i| io.dx(i)).for_each(|dx| add_gradient(r, dy, dx));
         Ok(())
     }
 

@@ -1,17 +1,31 @@
-//! Arenas larger than a storage binding are bound in slices.
+//! What the optimisers share: arenas larger than a storage binding are bound in slices, gradients of which there are
+//! still slices are summed, and the last dispatch of a training step ends it.
 
 use std::fmt::Debug;
 use std::ops::Range;
 
+use super::track::{self, End, Tail};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Recorder, View};
-use crate::graph::{Bound, Cost, Io, Op, Outputs, Spec};
+use crate::gpu::{Grid, Params, Recorder, Shader, View, params};
+use crate::graph::slice_sums::MOST_RANGES;
+use crate::graph::{Bound, Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 /// Elements in 128 MiB, the least that every adapter can bind at once.
 pub(super) const PART: usize = 32 << 20;
 /// Slices begin at multiples of 256 bytes, WebGPU's alignment of bindings, as the parameters of an arena do.
 pub(super) const ALIGN: usize = 64;
+
+params! {
+    pub(super) struct Sum { first: u32, end: u32, at: u32, slices: u32, step: u32, stride: u32, pad: [u32; 2] }
+}
+
+params! {
+    /// The first parameters of every optimiser's kernel.
+    pub(super) struct Arena {
+        sums: [Sum; MOST_RANGES], count: u32, quads: u32, stride: u32, first_replica: u32, batches: u32, pad: [u32; 3],
+    }
+}
 
 /// Some elements of some replicas of arenas (R, P).
 #[derive(Debug, PartialEq)]
@@ -55,15 +69,155 @@ fn slices(op: &'static str, len: usize, replicas: usize, most: usize) -> Result<
     }
 }
 
-/// An op that updates every element of an arena independently, so that slicing does not change a bit of the result.
-pub(super) trait Elementwise: Op {
-    fn record(&self, io: &Io, r: &mut Recorder, slice: &Slice);
+/// A dispatch of an optimiser.
+pub(super) struct Update<'a> {
+    pub arena: Arena,
+    slice: &'a Slice,
+    grad: View,
+    tail: Option<&'a Tail>,
+    /// Of the sums.
+    iterations: usize,
+}
 
-    /// Records the op for arenas of the length of input 0, in slices of at most `most` elements.
-    fn record_all(&self, io: &Io, r: &mut Recorder, most: usize) -> Result<()> {
-        let slices = slices(self.name(), io.x(0).shape.len(), io.replicas, most)?;
-        slices.iter().for_each(|slice| self.record(io, r, slice));
+impl Update<'_> {
+    /// `shaders`: without and with the end of a step. `arenas`: of the optimiser. `clock`: if it reads that, too.
+    /// `p` begins with `self.arena`. `iterations`: of its own loops.
+    pub fn record<P: Params>(
+        self,
+        r: &mut Recorder,
+        (shaders, entry): (&'static [Shader; 2], &'static str),
+        arenas: &[(&'static str, &Bound)],
+        clock: Option<&Bound>,
+        p: P,
+        iterations: usize,
+    ) {
+        let arenas = arenas.iter().map(|(name, bound)| (*name, self.slice.view(bound)));
+        let mut bindings: Vec<_> = [("grad", self.grad)].into_iter().chain(arenas).collect();
+        match self.tail {
+            Some(tail) => bindings.extend(tail.bindings),
+            None => bindings.extend(clock.map(|clock| ("clock", clock.view))),
+        }
+        let grid = Grid::items(self.slice.elements.len() / 4, 64, self.slice.replicas);
+        let launch = grid.iterations(self.iterations + iterations);
+        r.dispatch(&shaders[usize::from(self.tail.is_some())], entry, &bindings, p, launch);
+    }
+}
+
+/// An op that updates every element of an arena independently, so that slicing does not change a bit of the result.
+/// Its first inputs are the weights and their gradients, (P) each.
+pub(super) trait Optimiser: Op {
+    fn record(&self, io: &Io, r: &mut Recorder, update: Update);
+
+    /// Records it for arenas of the length of input 0, in slices of at most `most` elements. The dispatch with a
+    /// replica's first elements ends its step, if there is a `tail`.
+    fn record_all(&self, io: &Io, r: &mut Recorder, most: usize, tail: Option<&Tail>) -> Result<()> {
+        let (len, grad) = (io.x(0).shape.len(), io.x(1));
+        let all = slices(self.name(), len, io.replicas, most)?;
+        let (sums, whole) = sums(r, grad.view);
+        assert!(sums.is_empty() || all.len() == 1, "gradients with slices are bound at once");
+        let mut table = [bytemuck::Zeroable::zeroed(); MOST_RANGES];
+        table[..sums.len()].copy_from_slice(&sums);
+        for slice in &all {
+            let grad = if sums.is_empty() { slice.view(grad) } else { whole };
+            let ends = slice.elements.start == 0;
+            let arena = Arena {
+                sums: table,
+                count: sums.len() as u32,
+                quads: (slice.elements.len() / 4) as u32,
+                stride: (io.x(0).stride / 4) as u32,
+                first_replica: slice.first_replica as u32,
+                batches: tail.filter(|_| ends).map_or(0, |tail| tail.batches as u32),
+                pad: [0; 3],
+            };
+            let iterations = MOST_RANGES + sums.iter().map(|sum| sum.slices as usize).max().unwrap_or(0);
+            self.record(io, r, Update { arena, slice, grad, tail, iterations });
+        }
         Ok(())
+    }
+}
+
+/// The sums that are left to the optimiser, in the order of the gradients, and these with all slices: one buffer.
+fn sums(r: &mut Recorder, grads: View) -> (Vec<Sum>, View) {
+    let (mut sums, mut whole) = (vec![], grads);
+    for sum in std::mem::take(&mut r.slice_sums) {
+        let (len, slices) = (sum.lens.iter().sum::<usize>(), sum.slices);
+        let View { offset, len: all, .. } = sum.slices_view;
+        whole.len = whole.len.max(offset + all);
+        sums.extend(sum.ranges().map(|range| Sum {
+            first: (range.into / 4) as u32,
+            end: ((range.into + range.len) / 4) as u32,
+            at: ((offset + range.from) / 4) as u32,
+            slices: slices as u32,
+            step: (len / 4) as u32,
+            stride: (slices * len / 4) as u32,
+            pad: [0; 2],
+        }));
+    }
+    sums.sort_by_key(|sum| sum.first);
+    (sums, whole)
+}
+
+/// The inputs and outputs of an optimiser, w and others (P) each, and what is updated.
+pub(super) fn infer(op: &'static str, expected: &str, x: &[Spec], in_place: Vec<(usize, usize)>) -> Result<Outputs> {
+    let (w, clock) = (&x[0], Spec::u32([4]));
+    let len = w.shape.len();
+    let fits = x.iter().all(|s| *s == Spec::f32([len]) || *s == clock);
+    if !fits || len == 0 || !len.is_multiple_of(4) {
+        let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
+        return Err(Error::shape(op, expected, got.join(", ")));
+    }
+    Ok(Outputs { y: vec![w.clone(); in_place.len()], in_place, ..Default::default() })
+}
+
+/// Adds an optimiser, which ends the step if `end` is given.
+pub(super) fn push(g: &mut Graph, op: impl Optimiser + 'static, x: &[Tensor], end: Option<End>) -> Result<()> {
+    match end {
+        None => g.push(op, x).map(drop),
+        Some(end) => {
+            let x = [x, &end.tensors()].concat();
+            g.push(Ending { op, batches: end.batches }, &x).map(drop)
+        }
+    }
+}
+
+/// An optimiser and the end of the step: its inputs, then those of [`track`], and outputs likewise.
+#[derive(Debug)]
+pub(super) struct Ending<O> {
+    pub op: O,
+    pub batches: usize,
+}
+
+/// Of the inputs those of the optimiser.
+fn own<T>(x: &[T]) -> usize {
+    x.len() - track::INPUTS
+}
+
+impl<O: Optimiser> Op for Ending<O> {
+    fn name(&self) -> &'static str {
+        self.op.name()
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let n = own(x);
+        let (mut all, end) = (self.op.infer(&x[..n])?, track::infer(&x[n..], self.batches)?);
+        let first = all.y.len();
+        all.in_place.extend(end.in_place.iter().map(|(y, x)| (first + y, n + x)));
+        all.y.extend(end.y);
+        Ok(all)
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let tail = Tail::of(io, io.inputs() - track::INPUTS, self.batches);
+        self.op.record_all(io, r, PART, Some(&tail))
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let n = own(x);
+        [self.op.reference(&x[..n]), track::reference(&x[n..], self.batches)].concat()
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        self.op.cost(x)
     }
 }
 
@@ -74,7 +228,7 @@ pub(super) struct Sliced<O> {
     pub most: usize,
 }
 
-impl<O: Elementwise> Op for Sliced<O> {
+impl<O: Optimiser> Op for Sliced<O> {
     fn name(&self) -> &'static str {
         self.op.name()
     }
@@ -84,7 +238,7 @@ impl<O: Elementwise> Op for Sliced<O> {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        self.op.record_all(io, r, self.most)
+        self.op.record_all(io, r, self.most, None)
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {

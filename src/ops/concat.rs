@@ -1,7 +1,7 @@
 //! Concatenation: some clips of a batch get a partner appended in time (Anhari: "Learning multi-instrument
 //! classification with partial labels", 2020, section II.C).
 //!
-//! clock u32 (4) = (seed low, seed high, step, 0); of the clips x (B, T, F), lengths u32 (B): valid instances times
+//! clock u32 (4) = (seed low, seed high, step, done); of the clips x (B, T, F), lengths u32 (B): valid instances times
 //! positions, target (B, K), observed (B, K); of their partners the same with T2 instances. Outputs: x (B, T + T2, F),
 //! lengths, target, observed. Each clip gets its partner with the same probability, independently: the partner's
 //! instances then follow the clip's last valid one, and lengths add. A label is the OR of both: present if known to be
@@ -51,7 +51,7 @@ impl Concat {
         (self.probability * f64::from(1 << 24)).round() as u32
     }
 
-    /// Whether batch entry `b` gets its partner. `clock` = [seed low, seed high, step, 0].
+    /// Whether batch entry `b` gets its partner. `clock` = [seed low, seed high, step, done].
     fn chooses(&self, b: usize, clock: [u32; 4]) -> bool {
         philox([b as u32, 0, clock[2], STREAM], [clock[0], clock[1]])[0] >> 8 < self.threshold()
     }

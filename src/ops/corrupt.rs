@@ -1,7 +1,7 @@
 //! Corrupts a tensor: normal noise is added, or random elements are set to 0 (and the others not scaled).
 //!
 //! y = x + std n, n ~ N(0, 1); or y = x b, b ~ Bernoulli(1 - p). Any shape; y as x. clock u32 (4) = (seed low, seed
-//! high, step, 0): noise is a function of (seed, step, stream, element), by Philox and Box-Muller. In a graph for
+//! high, step, done): noise is a function of (seed, step, stream, element), by Philox and Box-Muller. In a graph for
 //! evaluation it is that of step 0, so that epochs are comparable. No gradient passes: what is corrupted is data.
 
 use super::Entry;

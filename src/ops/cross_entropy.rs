@@ -11,10 +11,13 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params, shader};
+use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 static SHADER: Shader = shader!("cross_entropy.wgsl");
+
+/// Invocations of the workgroup that sums a replica's loss: the loss of a batch is small.
+const WORKGROUP: usize = 256;
 
 params! {
     struct Params { batch: u32, classes: u32, accumulate: u32 }
@@ -39,6 +42,19 @@ fn params(io: &Io) -> Params {
     Params { batch: shape.rows() as u32, classes: shape.last() as u32, accumulate: 0 }
 }
 
+/// What every kernel binds.
+fn inputs(io: &Io) -> [(&'static str, View); 5] {
+    let [x, targets, lengths] = [0, 1, 2].map(|i| io.x(i).view);
+    let [parts, saved] = [io.y(1).view, io.saved(0).view];
+    [("x", x), ("targets", targets), ("lengths", lengths), ("parts", parts), ("saved_rows", saved)]
+}
+
+/// One workgroup for each replica, in a fixed order.
+fn launch(p: &Params, replicas: usize) -> Launch {
+    let rounds = p.batch.div_ceil(WORKGROUP as u32) * (1 + 3 * p.classes) + WORKGROUP.ilog2();
+    Grid::folded(1, replicas).iterations(rounds as usize)
+}
+
 impl Op for CrossEntropy {
     fn name(&self) -> &'static str {
         "cross_entropy"
@@ -60,19 +76,9 @@ impl Op for CrossEntropy {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let bindings = [
-            ("x", io.x(0).view),
-            ("targets", io.x(1).view),
-            ("lengths", io.x(2).view),
-            ("y", io.y(0).view),
-            ("parts", io.y(1).view),
-            ("saved_rows", io.saved(0).view),
-        ];
-        // A replica's loss is small: one workgroup sums it, in a fixed order.
+        let bindings = [&inputs(io)[..], &[("y", io.y(0).view)]].concat();
         let p = params(io);
-        let rounds = p.batch.div_ceil(256) * (1 + 3 * p.classes) + 8;
-        let launch = Grid::folded(1, io.replicas).iterations(rounds as usize);
-        r.dispatch(&SHADER, "cross_entropy_forward", &bindings, p, launch);
+        r.dispatch(&SHADER, "cross_entropy_forward", &bindings, p, launch(&p, io.replicas));
         Ok(())
     }
 
@@ -82,19 +88,22 @@ impl Op for CrossEntropy {
             _ => return Err(Error::NoGradient { op: "cross_entropy" }),
         };
         let dy = io.dy(0).ok_or(Error::NoGradient { op: "cross_entropy" })?;
-        let bindings = [
-            ("x", io.x(0).view),
-            ("targets", io.x(1).view),
-            ("lengths", io.x(2).view),
-            ("parts", io.y(1).view),
-            ("saved_rows", io.saved(0).view),
-            ("grad_y", dy),
-            ("grad_x", dx.view),
-        ];
-        let p = Params { accumulate: dx.accumulate.into(), ..params(io) };
-        let launch = Grid::items(io.x(0).shape.len(), 64, io.replicas).no_loops();
-        r.dispatch(&SHADER, "cross_entropy_backward_input", &bindings, p, launch);
+        let mut bindings = [&inputs(io)[..], &[("grad_y", dy), ("grad_x", dx.view)]].concat();
+        let (p, len) = (Params { accumulate: dx.accumulate.into(), ..params(io) }, io.x(0).shape.len());
+        if io.with_forward() {
+            bindings.push(("y", io.y(0).view));
+            let launch = launch(&p, io.replicas).and(len.div_ceil(WORKGROUP));
+            r.dispatch(&SHADER, "cross_entropy_forward_backward", &bindings, p, launch);
+        } else {
+            let launch = Grid::items(len, 64, io.replicas).no_loops();
+            r.dispatch(&SHADER, "cross_entropy_backward_input", &bindings, p, launch);
+        }
         Ok(())
+    }
+
+    /// For a clip to each invocation.
+    fn joins_passes(&self, x: &[Spec]) -> bool {
+        x[0].shape.rows() <= WORKGROUP
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {

@@ -1,7 +1,7 @@
 //! Glimpse locations (time, frequency) in [-1, 1]^2, one per clip of a batch, drawn in each step.
 //!
 //! The first is uniform. A later one is drawn ~ N(mu, std^2 I), mu (B, 2), and then clipped to the square: y =
-//! clip(drawn, -1, 1). clock u32 (4) = (seed low, seed high, step, 0): a draw is a function of (seed, step, stream,
+//! clip(drawn, -1, 1). clock u32 (4) = (seed low, seed high, step, done): a draw is a function of (seed, step, stream,
 //! clip), by Philox and Box-Muller. Gradients end here: what a policy learns from its draws is in `reinforce`.
 
 use super::Entry;

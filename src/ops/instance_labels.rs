@@ -1,11 +1,11 @@
 //! Labels of the instances of the clips of a batch (strong labels), as [`gather`](super::gather) takes those of whole
 //! clips.
 //!
-//! rows u32 (B) chooses clips among N; a row that is not a clip ([`PADDING`]) gives 0
-//! everywhere. lengths u32 (N): valid instances. codes u32 (N, ceil(T K / 16)): of each instance and class two bits,
-//! the first in the lowest: 1 absent, 2 present, else unknown. Outputs: target (B T, K), 1 if present; observed (B T,
-//! K), 1 if known; lengths u32 (B T), the number of positions of a valid instance, else 0. Instances beyond a clip's
-//! length are unknown. No gradients.
+//! rows u32 (B) chooses clips among N; a row that is not a clip ([`PADDING`]) gives 0 everywhere. labels u32 (1 + K,
+//! N): first the lengths (N), valid instances. codes u32 (N, ceil(T K / 16)): of each instance and class two bits, the
+//! first in the lowest: 1 absent, 2 present, else unknown. Outputs: target (B T, K), 1 if present; observed (B T, K), 1
+//! if known; lengths u32 (B T), the number of positions of a valid instance, else 0. Instances beyond a clip's length
+//! are unknown. No gradients.
 
 use super::Entry;
 use super::sample::PADDING;
@@ -47,7 +47,7 @@ pub struct InstanceLabels {
     pub lengths: Tensor,
 }
 
-/// The op of [`instance_labels`]. Inputs: rows, lengths, codes.
+/// The op of [`instance_labels`]. Inputs: rows, labels, codes.
 #[derive(Clone, Copy, Debug)]
 pub struct TakeInstanceLabels {
     /// T.
@@ -65,11 +65,11 @@ pub struct TakeInstanceLabels {
 pub fn instance_labels(
     g: &mut Graph,
     rows: Tensor,
-    lengths: Tensor,
+    labels: Tensor,
     codes: Tensor,
     how: TakeInstanceLabels,
 ) -> Result<InstanceLabels> {
-    let y = g.push(how, &[rows, lengths, codes])?;
+    let y = g.push(how, &[rows, labels, codes])?;
     Ok(InstanceLabels { target: y[0], observed: y[1], lengths: y[2] })
 }
 
@@ -79,12 +79,12 @@ impl Op for TakeInstanceLabels {
     }
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
-        let (batch, clips) = (x[0].shape.len(), x[1].shape.len());
+        let (batch, clips) = (x[0].shape.len(), x[1].shape.last());
         let codes = Spec::u32([clips, words(self.instances, self.classes)]);
-        let fits = x[0] == Spec::u32([batch]) && x[1] == Spec::u32([clips]) && x[2] == codes;
+        let fits = x[0] == Spec::u32([batch]) && x[1] == Spec::u32([1 + self.classes, clips]) && x[2] == codes;
         if !fits || batch * self.instances * self.classes == 0 {
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
-            let expected = format!("rows u32 (B), lengths u32 (N), codes u32 {}", codes.shape);
+            let expected = format!("rows u32 (B), labels u32 (1 + K, N), codes u32 {}", codes.shape);
             return Err(Error::shape(self.name(), expected, got.join(", ")));
         }
         let rows = batch * self.instances;
@@ -98,13 +98,13 @@ impl Op for TakeInstanceLabels {
             instances: self.instances as u32,
             classes: self.classes as u32,
             words: io.x(2).shape.last() as u32,
-            clips: io.x(1).shape.len() as u32,
+            clips: io.x(1).shape.last() as u32,
             positions: self.positions as u32,
             rows_stride: io.x(0).stride as u32,
         };
         let bindings = [
             ("rows", io.x(0).view),
-            ("clip_lengths", io.x(1).view),
+            ("labels", io.x(1).view),
             ("codes", io.x(2).view),
             ("targets", io.y(0).view),
             ("observed", io.y(1).view),
@@ -116,10 +116,10 @@ impl Op for TakeInstanceLabels {
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
-        let (rows, lengths, codes) = (&x[0], &x[1], &x[2]);
+        let (rows, labels, codes) = (&x[0], &x[1], &x[2]);
         let (batch, t, k) = (rows.shape().len(), self.instances, self.classes);
-        let clip = |b: usize| Some(rows[b] as usize).filter(|row| *row < lengths.shape().len());
-        let valid = |row: usize| clip(row / t).filter(|clip| ((row % t) as f64) < lengths[*clip]);
+        let clip = |b: usize| Some(rows[b] as usize).filter(|row| *row < labels.shape().last());
+        let valid = |row: usize| clip(row / t).filter(|clip| ((row % t) as f64) < labels[*clip]);
         let code = |i: usize| {
             let label = i % (t * k);
             valid(i / k).map_or(0, |clip| codes.row(clip)[label / PER_WORD] as u32 >> (label % PER_WORD * 2) & 3)
@@ -140,7 +140,7 @@ impl Op for TakeInstanceLabels {
 fn case(name: &str, rows: Input, clips: usize, [instances, classes]: [usize; 2], positions: usize) -> Case {
     let inputs = vec![
         rows,
-        Input::u32([clips], Fill::Below(instances as u32 + 2)).shared(),
+        Input::u32([1 + classes, clips], Fill::Below(instances as u32 + 2)).shared(),
         Input::u32([clips, words(instances, classes)], Fill::Below(u32::MAX)).shared(),
     ];
     Case::new(name, TakeInstanceLabels { instances, classes, positions }, inputs)

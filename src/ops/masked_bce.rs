@@ -19,10 +19,15 @@ use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
+use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("masked_bce.wgsl");
+const PLAIN: Shader = shader!("masked_bce.wgsl");
+/// By whether it is focal.
+static SHADERS: [Shader; 2] = [PLAIN, PLAIN.with(&["FOCAL"])];
+
+/// Invocations of the workgroup that sums a replica's loss: the loss of a batch is small.
+const WORKGROUP: usize = 256;
 
 params! {
     struct Params {
@@ -202,13 +207,21 @@ impl MaskedBce {
         Params { batch, classes, norm, alpha, beta, gamma, accumulate: 0, focusing, balance_stride }
     }
 
-    fn constants(&self) -> [(&'static str, f64); 1] {
-        [("FOCAL", f64::from(self.focusing.is_some()))]
+    fn shader(&self) -> &'static Shader {
+        &SHADERS[usize::from(self.focusing.is_some())]
     }
 
-    /// alpha; or, if nothing reads it, any buffer.
-    fn balance(&self, io: &Io) -> (&'static str, View) {
-        ("balance", io.x(if self.focusing.is_some() { 4 } else { 0 }).view)
+    /// What every kernel reads.
+    fn inputs(&self, io: &Io) -> Vec<(&'static str, View)> {
+        let alpha = self.focusing.map(|_| ("balance", io.x(4).view));
+        let inputs = [("x", io.x(0).view), ("targets", io.x(1).view), ("observed", io.x(2).view)];
+        inputs.into_iter().chain(alpha).collect()
+    }
+
+    /// One workgroup for each replica, in a fixed order.
+    fn launch(p: &Params, replicas: usize) -> Launch {
+        let rounds = p.batch.div_ceil(WORKGROUP as u32) * (1 + p.classes) + WORKGROUP.ilog2();
+        Grid::folded(1, replicas).iterations(rounds as usize)
     }
 }
 
@@ -234,21 +247,11 @@ impl Op for MaskedBce {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let bindings = [
-            ("x", io.x(0).view),
-            ("targets", io.x(1).view),
-            ("observed", io.x(2).view),
-            ("lengths", io.x(3).view),
-            ("y", io.y(0).view),
-            ("parts", io.y(1).view),
-            ("saved_weight", io.saved(0).view),
-            self.balance(io),
-        ];
-        // A replica's loss is small: one workgroup sums it, in a fixed order.
+        let mut bindings = self.inputs(io);
+        bindings.extend([("lengths", io.x(3).view), ("y", io.y(0).view), ("parts", io.y(1).view)]);
+        bindings.push(("saved_weight", io.saved(0).view));
         let p = self.params(io);
-        let rounds = p.batch.div_ceil(256) * (1 + p.classes) + 8;
-        let launch = Grid::folded(1, io.replicas).iterations(rounds as usize);
-        r.dispatch_with(&SHADER, "masked_bce_forward", &self.constants(), &bindings, p, launch);
+        r.dispatch(self.shader(), "masked_bce_forward", &bindings, p, MaskedBce::launch(&p, io.replicas));
         Ok(())
     }
 
@@ -258,20 +261,24 @@ impl Op for MaskedBce {
             _ => return Err(Error::NoGradient { op: "masked_bce" }),
         };
         let dy = io.dy(0).ok_or(Error::NoGradient { op: "masked_bce" })?;
-        let bindings = [
-            ("x", io.x(0).view),
-            ("targets", io.x(1).view),
-            ("observed", io.x(2).view),
-            ("parts", io.y(1).view),
-            ("saved_weight", io.saved(0).view),
-            ("grad_y", dy),
-            ("grad_x", dx.view),
-            self.balance(io),
-        ];
-        let p = Params { accumulate: dx.accumulate.into(), ..self.params(io) };
-        let launch = Grid::items(io.x(0).shape.len(), 64, io.replicas).no_loops();
-        r.dispatch_with(&SHADER, "masked_bce_backward_input", &self.constants(), &bindings, p, launch);
+        let mut bindings = self.inputs(io);
+        bindings.extend([("parts", io.y(1).view), ("grad_y", dy), ("grad_x", dx.view)]);
+        let (p, len) = (Params { accumulate: dx.accumulate.into(), ..self.params(io) }, io.x(0).shape.len());
+        if io.with_forward() {
+            bindings.extend([("lengths", io.x(3).view), ("y", io.y(0).view)]);
+            let launch = MaskedBce::launch(&p, io.replicas).and(len.div_ceil(WORKGROUP));
+            r.dispatch(self.shader(), "masked_bce_forward_backward", &bindings, p, launch);
+        } else {
+            bindings.push(("saved_weight", io.saved(0).view));
+            let launch = Grid::items(len, 64, io.replicas).no_loops();
+            r.dispatch(self.shader(), "masked_bce_backward_input", &bindings, p, launch);
+        }
         Ok(())
+    }
+
+    /// For a clip to each invocation; the focal loss binds one buffer too many.
+    fn joins_passes(&self, x: &[Spec]) -> bool {
+        x[0].shape.rows() <= WORKGROUP && self.focusing.is_none()
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
@@ -388,7 +395,7 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "masked_bce",
     about: "binary cross-entropy of known labels, plain or focal",
-    shaders: &[&SHADER],
+    shaders: &[&SHADERS[0], &SHADERS[1]],
     cases,
 };
 

@@ -2,7 +2,7 @@
 //! "mixup: Beyond empirical risk minimization", 2018; for partial labels Anhari: "Learning multi-instrument
 //! classification with partial labels", 2020, Eq. 3).
 //!
-//! clock u32 (4) = (seed low, seed high, step, 0); of the clips and of their partners x (B, T, F), lengths u32 (B):
+//! clock u32 (4) = (seed low, seed high, step, done); of the clips and of their partners x (B, T, F), lengths u32 (B):
 //! valid instances times positions, target (B, K), observed (B, K). Outputs: x, lengths, target and observed of the
 //! mix, lambda (B). lambda is drawn from Beta(alpha, alpha) for each pair and is the weight of the clip, 1 - lambda
 //! that of its partner; a clip of length 0 has weight 0. Instances beyond a clip's length count as 0, and a mix is as
@@ -54,7 +54,7 @@ pub fn mixup(g: &mut Graph, clock: Tensor, batch: Batch, partners: Batch, how: M
     Batch::of_two(g, how, clock, batch, partners)
 }
 
-/// lambda of batch entry `b`. `clock` = [seed low, seed high, step, 0].
+/// lambda of batch entry `b`. `clock` = [seed low, seed high, step, done].
 fn lambda(b: usize, clock: [u32; 4], alpha: f64) -> f64 {
     let [first, second, ..] = philox([b as u32, 0, clock[2], STREAM], [clock[0], clock[1]]);
     let v = (f64::from(first >> 9) + 0.5) / 8_388_608.0;

@@ -1,27 +1,33 @@
 //! Batches of shuffled clips: a keyed permutation of a split per epoch, computed from the clock.
 //!
-//! clock u32 (4) = (seed low, seed high, step, 0), pool u32 (n) = dataset rows of the split, y u32 (B) = dataset rows
-//! of the batch. An epoch has ceil(n / B) batches; batch step % batches holds positions i from batch B on, and i >= n
-//! gives [`PADDING`]. Shuffled, position i is clip perm(i) of the pool, where perm depends on (seed, epoch) alone: a
-//! Feistel network with Philox as round function (Luby and Rackoff, "How to construct pseudorandom permutations from
-//! pseudorandom functions", 1988) over the next power of two, with cycle walking (Black and Rogaway, "Ciphers with
-//! arbitrary finite domains", 2002).
+//! clock u32 (4) = (seed low, seed high, step, done), pool u32 (n) = dataset rows of the split, y u32 (B) = dataset
+//! rows of the batch. A step begins here: in place, its number becomes that of the finished ones (see
+//! [`super::track`]). An epoch has ceil(n / B) batches; batch step % batches holds positions i from batch B on,
+//! [`PADDING`] from position n on. Shuffled, position i is clip perm(i) of the pool, where perm depends on (seed,
+//! epoch) alone: a Feistel network with Philox as round function (Luby and Rackoff, "How to construct pseudorandom
+//! permutations from pseudorandom functions", 1988) over the next power of two, with cycle walking (Black and Rogaway,
+//! "Ciphers with arbitrary finite domains", 2002).
 
 use super::Entry;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, philox};
-use crate::gpu::{Grid, Recorder, Shader, params, shader};
-use crate::graph::{Cost, Dtype, Graph, Io, Op, Outputs, Spec, Tensor};
+use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
+use crate::graph::{Bound, Cost, Dtype, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("sample.wgsl");
+pub(super) static SHADER: Shader = shader!("sample.wgsl", "shared/sample.wgsl");
 
 params! {
-    struct Params {
+    /// Of every kernel that draws.
+    pub(super) struct DrawParams {
         n: u32, batch: u32, batches: u32, shuffled: u32,
-        low_bits: u32, high_bits: u32, pool_stride: u32, clock_stride: u32, stream: u32,
+        low_bits: u32, high_bits: u32, pool_stride: u32, stream: u32,
     }
+}
+
+params! {
+    struct Params { draw: DrawParams }
 }
 
 /// The dataset row of a position past the end of the split, in the last batch of an epoch.
@@ -53,18 +59,20 @@ impl Order {
     }
 }
 
-#[derive(Debug)]
-struct Sample {
-    batch: usize,
-    order: Order,
+/// The choice of `batch` dataset rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    pub batch: usize,
+    pub order: Order,
 }
 
-/// Adds the choice of `batch` dataset rows, u32 (B), from `pool`, u32 (n), by `clock`, u32 (4).
+/// Adds the choice of dataset rows, u32 (B), from `pool`, u32 (n), by `clock`, u32 (4), in which the step
+/// begins. It comes before everything else that uses the clock.
 ///
 /// # Errors
 /// `Shape` for an empty pool or batch and for other shapes or types.
-pub fn sample(g: &mut Graph, clock: Tensor, pool: Tensor, batch: usize, order: Order) -> Result<Tensor> {
-    Ok(g.push(Sample { batch, order }, &[clock, pool])?[0])
+pub fn sample(g: &mut Graph, clock: Tensor, pool: Tensor, how: Sample) -> Result<Tensor> {
+    Ok(g.push(how, &[clock, pool])?[0])
 }
 
 /// Bits of the low and the high half of a position below `n`. At least one each, so that a round has something to mix.
@@ -107,7 +115,49 @@ pub(crate) fn batch_rows(pool: &[u32], batch: usize, order: Order, key: [u32; 2]
 }
 
 /// Bound of the rounds of cycle walking; each is needed with probability at most 1/2, so it is never reached.
-const MAX_CYCLES: usize = 1000;
+const MAX_CYCLES: usize = 500;
+
+/// Loop iterations of a draw.
+pub(super) const DRAW_ROUNDS: usize = MAX_CYCLES * 4 * (1 + PHILOX_ROUNDS);
+
+impl Sample {
+    /// From a pool.
+    pub(super) fn params(&self, pool: &Bound) -> DrawParams {
+        let n = pool.shape.len();
+        let (low_bits, high_bits) = halves(n);
+        DrawParams {
+            n: n as u32,
+            batch: self.batch as u32,
+            batches: n.div_ceil(self.batch) as u32,
+            shuffled: self.order.stream().is_some().into(),
+            low_bits,
+            high_bits,
+            pool_stride: pool.stride as u32,
+            stream: self.order.stream().unwrap_or(0),
+        }
+    }
+
+    /// Records the choice of `rows` (R, B).
+    pub(super) fn record(&self, r: &mut Recorder, [clock, pool]: [&Bound; 2], rows: View, replicas: usize) {
+        let bindings = [("clock", clock.view), ("pool", pool.view), ("y", rows)];
+        let launch = Grid::items(self.batch, 64, replicas).iterations(DRAW_ROUNDS);
+        r.dispatch(&SHADER, "sample_forward", &bindings, Params { draw: self.params(pool) }, launch);
+    }
+
+    /// Whether these are a clock and a pool to draw from.
+    pub(super) fn fits(&self, [clock, pool]: [&Spec; 2]) -> bool {
+        let shapes = *clock == Spec::u32([4]) && pool.dtype == Dtype::U32 && pool.shape.rank() == 1;
+        shapes && !pool.shape.is_empty() && self.batch > 0
+    }
+
+    /// The rows from a clock and a pool, and the clock after the draw.
+    pub(super) fn draw(&self, [clock, pool]: [&Array<f64>; 2]) -> [Array<f64>; 2] {
+        let [low, high, _, done] = [0, 1, 2, 3].map(|i| clock[i] as u32);
+        let pool: Vec<u32> = pool.data().iter().map(|v| *v as u32).collect();
+        let rows = batch_rows(&pool, self.batch, self.order, [low, high], done as usize);
+        [Array::from_fn([self.batch], |b| rows[b].into()), Array::from_fn([4], |i| clock[if i == 2 { 3 } else { i }])]
+    }
+}
 
 impl Op for Sample {
     fn name(&self) -> &'static str {
@@ -115,40 +165,21 @@ impl Op for Sample {
     }
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
-        let (clock, pool) = (&x[0], &x[1]);
-        let fits = *clock == Spec::u32([4]) && pool.dtype == Dtype::U32 && pool.shape.rank() == 1;
-        if !fits || pool.shape.is_empty() || self.batch == 0 {
-            let got = format!("{}, {}, B = {}", clock.shape, pool.shape, self.batch);
+        if !self.fits([&x[0], &x[1]]) {
+            let got = format!("{}, {}, B = {}", x[0].shape, x[1].shape, self.batch);
             return Err(Error::shape("sample", "clock u32 (4), pool u32 (n), n > 0, B > 0", got));
         }
-        Ok(Outputs::one(Spec::u32([self.batch])))
+        let y = vec![Spec::u32([self.batch]), x[0].clone()];
+        Ok(Outputs { y, in_place: vec![(1, 0)], ..Default::default() })
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let n = io.x(1).shape.len();
-        let (low_bits, high_bits) = halves(n);
-        let p = Params {
-            n: n as u32,
-            batch: self.batch as u32,
-            batches: n.div_ceil(self.batch) as u32,
-            shuffled: self.order.stream().is_some().into(),
-            low_bits,
-            high_bits,
-            pool_stride: io.x(1).stride as u32,
-            clock_stride: io.x(0).stride as u32 / 4,
-            stream: self.order.stream().unwrap_or(0),
-        };
-        let bindings = [("clock", io.x(0).view), ("pool", io.x(1).view), ("y", io.y(0).view)];
-        let grid = Grid::items(self.batch, 64, io.replicas).iterations(MAX_CYCLES * 4 * (1 + PHILOX_ROUNDS));
-        r.dispatch(&SHADER, "sample_forward", &bindings, p, grid);
+        self.record(r, [io.y(1), io.x(1)], io.y(0).view, io.replicas);
         Ok(())
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
-        let clock = x[0].map(|v| v as u32);
-        let pool: Vec<u32> = x[1].data().iter().map(|v| *v as u32).collect();
-        let rows = batch_rows(&pool, self.batch, self.order, [clock[0], clock[1]], clock[2] as usize);
-        vec![Array::from_fn([self.batch], |b| rows[b].into())]
+        self.draw([&x[0], &x[1]]).into()
     }
 
     fn cost(&self, _: &[Spec]) -> Cost {
@@ -158,7 +189,7 @@ impl Op for Sample {
 
 fn cases() -> Vec<Case> {
     let case = |name: &str, n: usize, batch, step: u32, order| {
-        let clock = Input::u32([4], Fill::Given([7.0, 9.0, f64::from(step), 0.0].into()));
+        let clock = Input::u32([4], Fill::Given([7.0, 9.0, 0.0, f64::from(step)].into()));
         let pool = Input::u32([n], Fill::Below(20_000));
         Case::new(name, Sample { batch, order }, vec![clock, pool]).forward_tolerance(0.0, 0.0)
     };

@@ -6,17 +6,20 @@
 use std::rc::Rc;
 
 use super::Entry;
-use super::arena::{Elementwise, PART, Slice, Sliced};
+use super::arena::{self, Arena, Ending, Optimiser, PART, Sliced, Update};
+use super::track::{self, End, NEVER};
 use crate::check::{Case, Input};
 use crate::core::array::Array;
-use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params, shader};
+use crate::core::error::Result;
+use crate::gpu::{Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("sgd.wgsl");
+const ALONE: Shader = shader!("sgd.wgsl", "shared/optimiser.wgsl", "shared/track.wgsl");
+/// Without and with the end of a step.
+static SHADERS: [Shader; 2] = [ALONE, ALONE.with(&["TRACK"])];
 
 params! {
-    struct Params { quads: u32, w_stride: u32, grad_stride: u32, lr: f32, weight_decay: f32 }
+    struct Params { arena: Arena, lr: f32, weight_decay: f32 }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,12 +30,13 @@ pub struct Sgd {
     pub weight_decay: f64,
 }
 
-/// Adds the update of `w` by `grad`, both (P) with P a multiple of 4, as arenas have. `w` changes in place.
+/// Adds the update of w by grad, both (P) with P a multiple of 4, as arenas have. w changes in place, and `end` ends
+/// the step.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together.
-pub fn sgd(g: &mut Graph, w: Tensor, grad: Tensor, config: Sgd) -> Result<()> {
-    g.push(config, &[w, grad]).map(drop)
+pub fn sgd(g: &mut Graph, [w, grad]: [Tensor; 2], config: Sgd, end: Option<End>) -> Result<()> {
+    arena::push(g, config, &[w, grad], end)
 }
 
 impl Op for Sgd {
@@ -41,17 +45,11 @@ impl Op for Sgd {
     }
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
-        let w = &x[0];
-        let len = w.shape.len();
-        if x.iter().any(|s| *s != Spec::f32([len])) || len == 0 || !len.is_multiple_of(4) {
-            let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
-            return Err(Error::shape("sgd", "w, grad (P) with P a multiple of 4", got.join(", ")));
-        }
-        Ok(Outputs { y: vec![w.clone()], in_place: vec![(0, 0)], ..Default::default() })
+        arena::infer(self.name(), "w, grad (P) with P a multiple of 4", x, vec![(0, 0)])
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        self.record_all(io, r, PART)
+        self.record_all(io, r, PART, None)
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
@@ -66,18 +64,10 @@ impl Op for Sgd {
     }
 }
 
-impl Elementwise for Sgd {
-    fn record(&self, io: &Io, r: &mut Recorder, slice: &Slice) {
-        let quads = slice.elements.len() / 4;
-        let p = Params {
-            quads: quads as u32,
-            w_stride: (io.x(0).stride / 4) as u32,
-            grad_stride: (io.x(1).stride / 4) as u32,
-            lr: self.lr as f32,
-            weight_decay: self.weight_decay as f32,
-        };
-        let bindings = [("grad", slice.view(io.x(1))), ("w", slice.view(io.y(0)))];
-        r.dispatch(&SHADER, "sgd_forward", &bindings, p, Grid::items(quads, 64, slice.replicas).no_loops());
+impl Optimiser for Sgd {
+    fn record(&self, io: &Io, r: &mut Recorder, update: Update) {
+        let p = Params { arena: update.arena, lr: self.lr as f32, weight_decay: self.weight_decay as f32 };
+        update.record(r, (&SHADERS, "sgd_forward"), &[("w", io.y(0))], None, p, 0);
     }
 }
 
@@ -87,7 +77,10 @@ fn cases() -> Vec<Case> {
     let case =
         |name: &str, len: usize, config: Sgd| Case::new(name, config, vec![Input::data([len]), Input::data([len])]);
     let sliced = |name, len, most| Case { op: Rc::new(Sliced { op: large, most }), ..case(name, len, large) };
+    let mut ends = case("at the end of a step", 1028, large);
+    ends.inputs.extend(track::inputs(Input::data([2]), 7, NEVER));
     vec![
+        Case { op: Rc::new(Ending { op: large, batches: 5 }), ..ends },
         case("one vec4", 4, Sgd { lr: 5e-3, weight_decay: 0.0 }),
         case("groups, decay", 1028, large),
         sliced("in slices", 192, 128),
@@ -97,4 +90,4 @@ fn cases() -> Vec<Case> {
 }
 
 pub(crate) const OP: Entry =
-    Entry { name: "sgd", about: "gradient descent's update in place", shaders: &[&SHADER], cases };
+    Entry { name: "sgd", about: "gradient descent's update in place", shaders: &[&SHADERS[0], &SHADERS[1]], cases };

@@ -4,7 +4,7 @@
 //! x (B, T, F): frames of a log-magnitude spectrogram; lengths u32 (B), in units of some frames: the valid ones, the
 //! others stay as they are. Of each clip up to `freq_mask` bands and up to `time_mask` frames in a row, both numbers
 //! and places uniform, are set to the mean of the clip; then a number within +-`level_shift` is added to it. clock u32
-//! (4) = (seed low, seed high, step, 0): draws are a function of (seed, step, clip). No gradient passes: this is data.
+//! (4) = (seed low, seed high, step, done): draws are a function of (seed, step, clip). No gradient passes: it is data.
 
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +77,7 @@ struct Draw {
 }
 
 impl Augment {
-    /// Of batch entry `b`, with `valid` frames of `f` bands. `clock` = [seed low, seed high, step, 0].
+    /// Of batch entry `b`, with `valid` frames of `f` bands. `clock` = [seed low, seed high, step, done].
     fn draw(&self, b: usize, valid: usize, f: usize, clock: [u32; 4]) -> Draw {
         let words = |k| philox([b as u32, k, clock[2], STREAM], [clock[0], clock[1]]);
         let range = |most: u32, [size, place]: [u32; 2], of: usize| {

@@ -2,7 +2,7 @@
 //!
 //! x (..., F), mean and deviation (F): y = clip((x - mean) / deviation, -limit, limit), of the shape of x. In training
 //! y = factor (that + sigma n), n ~ N(0, 1), factor 0 with probability p and 1 / (1 - p) otherwise. clock u32 (4) =
-//! (seed low, seed high, step, 0): draws are a function of (seed, step, element). No gradient passes: this is data.
+//! (seed low, seed high, step, done): draws are a function of (seed, step, element). No gradient passes: this is data.
 
 use serde::{Deserialize, Serialize};
 

@@ -145,6 +145,12 @@ pub(super) fn by_row_texels(target: Target, n: usize, shaders: &'static [Shader;
     by_row(n, scalar, if has_subgroup8(target) { texels } else { vec4 })
 }
 
+/// Whether the kernels that copy a batch draw its rows themselves. On a CPU drawing one for each value costs more than
+/// a dispatch.
+pub(super) fn draws_within(target: Target) -> bool {
+    target.kind != AdapterKind::Software
+}
+
 /// How the rows of a matrix are summed by columns, for all rows to use the sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reduction {

@@ -7,6 +7,7 @@ use crate::features::device_dataset::{DeviceDataset, Dims};
 use crate::gpu::{Buffer, Gpu, Pace};
 use crate::graph::{Arenas, Draft, Graph, Layout, Mode, Plan, Spec, Tensor};
 use crate::nn::{self, Inputs, Labels, Prediction};
+use crate::ops::gather::Rows;
 use crate::ops::sample::PADDING;
 use crate::run::config::Config;
 use crate::run::tuning::Tuning;
@@ -231,7 +232,7 @@ pub(crate) fn graph(config: &Config, dims: Dims, size: usize, detail: Detail) ->
     let clock = g.input("clock", Spec::u32([4]));
     let rows = g.input("rows", Spec::u32([size]));
     let clips = dims.clips(&mut g);
-    let taken = dims.gather(&mut g, clips, rows, model.positions())?;
+    let taken = dims.gather(&mut g, clips, Rows::Given(rows), model.positions())?;
     let (x, lengths) = (taken.x, taken.lengths);
     let labels = Labels { target: taken.target, observed: taken.observed };
     let labels = nn::is_objective(model).then_some(labels);

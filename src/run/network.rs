@@ -9,9 +9,9 @@ use crate::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use crate::nn::front_ends::vggish::TrainFrontEnd;
 use crate::nn::{self, Inputs, Labels, Prediction};
 use crate::ops::concat::{Concat, concat};
-use crate::ops::gather::Batch;
+use crate::ops::gather::{Batch, Rows};
 use crate::ops::mixup::{Mixup, mixup};
-use crate::ops::sample::{Order, sample};
+use crate::ops::sample::{Order, Sample, sample};
 use crate::ops::spec_augment::{SpecAugment, spec_augment};
 use crate::run::augmentation::Augmentation;
 use crate::run::config::Config;
@@ -36,15 +36,16 @@ pub(crate) fn push_model(
         return Err(Error::shape(model.name, "clips of one patch", format!("{} instances", dims.instances)));
     }
     let (size, positions, all) = (config.batch.min(clips), model.positions(), dims.clips(g));
-    let rows = sample(g, clock, pool, size, order)?;
-    let mut batch = dims.gather(g, all, rows, positions)?;
-    if g.mode() == Mode::Train && config.weight_of_instances(dims.strong) > 0.0 {
-        batch.instances = Some(dims.instance_labels(g, all, rows, positions)?);
-    }
-    let partners = |g: &mut Graph, of: Augmentation| -> Result<Batch> {
-        let rows = sample(g, clock, pool, size, of.partners())?;
-        dims.gather(g, all, rows, positions)
+    let drawn = |order: Order| Rows::Drawn { clock, pool, how: Sample { batch: size, order } };
+    let mut batch = match g.mode() == Mode::Train && config.weight_of_instances(dims.strong) > 0.0 {
+        false => dims.gather(g, all, drawn(order), positions)?,
+        true => {
+            let rows = sample(g, clock, pool, Sample { batch: size, order })?;
+            let instances = Some(dims.instance_labels(g, all, rows, positions)?);
+            Batch { instances, ..dims.gather(g, all, Rows::Given(rows), positions)? }
+        }
     };
+    let partners = |g: &mut Graph, of: Augmentation| dims.gather(g, all, drawn(of.partners()), positions);
     let asked = |a: Augmentation| g.mode() == Mode::Train && config.augment.contains(&a);
     let (mixes, joins) = (asked(Augmentation::Mixup), asked(Augmentation::Concat));
     if mixes {
@@ -63,11 +64,8 @@ pub(crate) fn push_model(
         let frames = spec_augment(g, frames, batch.lengths, clock, PATCH_FRAMES / positions, how)?;
         batch.x = g.reshape(frames, [clips, patches, values]);
     }
-    let others = config.negatives().map(|order| {
-        let rows = sample(g, clock, pool, size, order)?;
-        Ok::<_, Error>(dims.gather(g, all, rows, positions)?.target)
-    });
-    let partners = others.transpose()?;
+    let others = config.negatives().map(|order| dims.gather(g, all, drawn(order), positions));
+    let partners = others.transpose()?.map(|batch| batch.target);
     let labels = (g.mode() == Mode::Train || nn::is_objective(model))
         .then_some(Labels { target: batch.target, observed: batch.observed });
     let instances = batch.instances.map(|of| of.lengths);

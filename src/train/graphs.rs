@@ -14,7 +14,7 @@ use crate::ops::masked_bce::{Focal, FocalAlpha, Loss, Normalisation, focal_loss,
 use crate::ops::sample::Order;
 use crate::ops::sgd::{Sgd, sgd};
 use crate::ops::tally::{Decision, Tally, tally};
-use crate::ops::track::track;
+use crate::ops::track::{End, track};
 use crate::run::config::{Config, Optimiser};
 use crate::run::network::push_model;
 
@@ -50,8 +50,7 @@ impl Graphs {
         let [w, grad] = ["params", "grads"].map(|name| update.input(name, arena.clone()));
         let clock = update.input("clock", Spec::u32([4]));
         let sums = update.input("parts", Spec::f32([2]));
-        let totals = update.input("totals", Spec::f32([2]));
-        let diverged = update.input("diverged", Spec::u32([1]));
+        let end = Some(push_end(&mut update, clock, sums, batches(config, train)));
         match config.optimiser {
             Optimiser::Adam | Optimiser::Adamw => {
                 let [m, v] = ["m", "v"].map(|name| update.input(name, arena.clone()));
@@ -63,41 +62,46 @@ impl Graphs {
                     one_cycle: (config.schedule == Schedule::OneCycle).then(|| steps.try_into().unwrap_or(u32::MAX)),
                     ..Adam::default()
                 };
-                adam(&mut update, w, grad, m, v, clock, settings)?;
+                adam(&mut update, [w, grad, m, v], clock, settings, end)?;
             }
             Optimiser::Adagrad => {
                 let sums = update.input("m", arena);
-                adagrad(&mut update, w, grad, sums, Adagrad { lr: config.lr, ..Adagrad::default() })?;
+                adagrad(&mut update, [w, grad, sums], Adagrad { lr: config.lr, ..Adagrad::default() }, end)?;
             }
-            Optimiser::Sgd => sgd(&mut update, w, grad, Sgd { lr: config.lr, weight_decay: config.weight_decay })?,
+            Optimiser::Sgd => {
+                sgd(&mut update, [w, grad], Sgd { lr: config.lr, weight_decay: config.weight_decay }, end)?
+            }
         }
-        track(&mut update, sums, clock, totals, diverged, batches(config, train))?;
 
         let mut validation = Graph::new(Mode::Eval);
         let g = &mut validation;
         let (clock, batch, prediction) = push_model(g, dims, config, val, Order::InOrder)?;
         let val_parts = push_loss(g, config, batch, &prediction)?.parts;
         let counts = g.input("counts", Spec::u32([dims.classes, 4]));
-        let totals = g.input("totals", Spec::f32([2]));
-        let diverged = g.input("diverged", Spec::u32([1]));
         let val_batches = batches(config, val);
         let decisions = Tally { decision, batches: val_batches };
         if prediction.own_loss.is_none() {
             tally(g, prediction.probabilities, batch.target, batch.observed, clock, counts, decisions)?;
         }
-        track(g, val_parts, clock, totals, diverged, val_batches)?;
+        let end = push_end(g, clock, val_parts, val_batches);
+        track(g, end)?;
         Ok(Graphs { step, losses, parts, update, validation })
     }
 
     /// The three dispatch lists: step, update, validation.
     pub fn drafts(&self, kernels: impl Into<Tuned>, replicas: usize) -> Result<[Draft; 3]> {
         let kernels = kernels.into();
-        Ok([
-            Draft::new(&self.step, kernels.clone(), replicas, &[self.parts], &self.losses)?,
-            Draft::new(&self.update, kernels.clone(), replicas, &[], &[])?,
-            Draft::new(&self.validation, kernels, replicas, &[], &[])?,
-        ])
+        let step = Draft::training(&self.step, kernels.clone(), replicas, &[self.parts], &self.losses)?;
+        let update = step.update(&self.update, kernels.clone())?;
+        Ok([step, update, Draft::new(&self.validation, kernels, replicas, &[], &[])?])
     }
+}
+
+/// What ends a step whose loss has these parts, in an epoch of so many batches.
+fn push_end(g: &mut Graph, clock: Tensor, parts: Tensor, batches: usize) -> End {
+    let totals = g.input("totals", Spec::f32([2]));
+    let diverged = g.input("diverged", Spec::u32([1]));
+    End { parts, clock, totals, diverged, batches }
 }
 
 /// Batches of a split of `clips`.

@@ -1,8 +1,8 @@
 //! The GPU side of training: plans, arenas, and the state between steps.
 //!
-//! A step is two recordings: sample, gather, augmentation, model, loss and backward; then Adam over the whole arena and
-//! the clock's advance. Nothing is read back within an epoch: step number, batch, random state and the epoch's sums are
-//! all on the GPU.
+//! A step is two recordings: sample, gather, augmentation, model, loss and backward; then the optimiser over the whole
+//! arena, which ends the step. Nothing is read back within an epoch: step number, batch, random state and the epoch's
+//! sums are all on the GPU.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -103,7 +103,8 @@ impl<'g> Learner<'g> {
         let products = drafts.iter().flat_map(Draft::products).map(|product| product.problem.to_string()).collect();
         drafts.iter().try_for_each(|draft| draft.fits(gpu))?;
         let layout = graphs.step.layout().clone();
-        let arenas = Arenas::new(gpu, &layout, replicas, true)?;
+        let grads = gpu.buffer("gradients", drafts[0].gradients().max(1))?;
+        let arenas = Arenas { grads, ..Arenas::new(gpu, &layout, replicas, false)? };
         let arena = |label, len: usize| gpu.buffer(label, len.max(1) * replicas);
         let best = [arena("best parameters", layout.trained)?, arena("best statistics", layout.stats)?];
         let moments = match config.optimiser {
@@ -281,7 +282,7 @@ impl<'g> Learner<'g> {
     pub fn validate(&mut self) -> Result<EpochSums> {
         let Learner { gpu, val_schedule, val_pace, validation, val_batches, .. } = self;
         // Every epoch has the same pairs that should differ, also in a resumed run.
-        (0..self.seeds.len()).try_for_each(|r| gpu.write(&self.val_clock, 4 * r + 2, &[0u32]))?;
+        (0..self.seeds.len()).try_for_each(|r| gpu.write(&self.val_clock, 4 * r + 2, &[0u32; 2]))?;
         let mut upload = |steps: Range<usize>| val_schedule.upload(gpu, steps.start, steps.len());
         let most = val_schedule.most_steps();
         val_pace.replay(gpu, &[&validation.recording], *val_batches, most, &mut upload, &mut |_| true)?;
@@ -374,7 +375,7 @@ impl<'g> Learner<'g> {
             self.gpu.write(counts, 0, &state.counts)?;
         }
         for r in 0..self.seeds.len() {
-            self.gpu.write(&self.clock, 4 * r + 2, &[state.step])?;
+            self.gpu.write(&self.clock, 4 * r + 2, &[state.step; 2])?;
         }
         self.done = state.step as usize;
         Ok(())
@@ -395,7 +396,8 @@ impl<'g> Learner<'g> {
     pub fn latest_gradients(&self) -> Result<Vec<NamedArrays>> {
         let grads = self.gpu.read::<f32>(&self.arenas.grads)?;
         let no_stats = vec![0.0; self.layout.stats];
-        Ok(grads.chunks(self.layout.trained).map(|block| self.layout.unpack(block, &no_stats)).collect())
+        let blocks = grads.chunks(self.layout.trained).take(self.seeds.len());
+        Ok(blocks.map(|block| self.layout.unpack(block, &no_stats)).collect())
     }
 
     /// Trains `steps` steps, across epochs. Returns the time taken.

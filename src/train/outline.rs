@@ -132,9 +132,9 @@ impl Outline {
             dispatches_update: update.dispatches().0,
             dispatches_validation: validation.dispatches().0,
             memory_data: dims.slots as u64 * dims.clip_bytes() + floats(dims.clips * (1 + dims.classes)),
-            // Values, gradients, moments and the best so far; statistics and their best.
+            // Values, moments and the best so far; statistics and their best; gradients.
             memory_parameters: floats(
-                replicas * ((3 + config.optimiser.moments()) * layout.trained + 2 * layout.stats),
+                replicas * ((2 + config.optimiser.moments()) * layout.trained + 2 * layout.stats) + step.gradients(),
             ),
             memory_activations: own + validation.memory().0,
             memory_activations_unshared: unshared + validation.memory().1,

@@ -10,7 +10,7 @@ use wmic::ops::cross_entropy::{CrossEntropy, cross_entropy};
 use wmic::ops::instance_labels::{InstanceLabels, TakeInstanceLabels, instance_labels, pack};
 use wmic::ops::masked_bce::{Focal, MaskedBce, Normalisation, focal_loss, masked_bce};
 use wmic::ops::softmax::{Softmax, softmax};
-use wmic::ops::track::{NEVER, track};
+use wmic::ops::track::{End, NEVER};
 
 /// The cases of the golden file, the loss's name there, and the loss.
 const LOSSES: [(&str, &str, MaskedBce); 6] = [
@@ -149,16 +149,16 @@ fn labels_of_instances_are_pytorchs() {
     let gpu = Gpu::open(None).expect("an adapter");
     let mut g = Graph::new(Mode::Train);
     let chosen = g.input("rows", Spec::u32([rows.len()]));
-    let lengths = g.input("lengths", Spec::u32([clips]));
+    let of_dataset = g.input("labels", Spec::u32([1 + classes, clips]));
     let packed = g.input("codes", Spec::u32([clips, codes.len() / clips]));
     let p = g.input_with_gradient("p", Spec::f32([rows.len() * instances, classes]));
-    let labels = instance_labels(&mut g, chosen, lengths, packed, how).unwrap();
+    let labels = instance_labels(&mut g, chosen, of_dataset, packed, how).unwrap();
     let InstanceLabels { target, observed, lengths: valid } = labels;
     let (loss, _) = masked_bce(&mut g, p, target, observed, valid, Normalisation::Observed).unwrap();
     let probabilities: Vec<f32> = of("p").into_iter().map(|v| v as f32).collect();
     let bound = [
         ("rows", gpu.upload("rows", &rows).unwrap()),
-        ("lengths", gpu.upload("lengths", &u32s("lengths")).unwrap()),
+        ("labels", gpu.upload("labels", &[u32s("lengths"), vec![0; classes * clips]].concat()).unwrap()),
         ("codes", gpu.upload("codes", &codes).unwrap()),
         ("p", gpu.upload("p", &probabilities).unwrap()),
         ("dy", gpu.upload("dy", &[1f32]).unwrap()),
@@ -319,7 +319,7 @@ fn adagrad_is_pytorchs() {
     let gpu = Gpu::open(None).expect("an adapter");
     let mut g = Graph::new(Mode::Train);
     let [w, grad, sum] = ["params", "grads", "sum"].map(|name| g.input(name, Spec::f32([len])));
-    adagrad::adagrad(&mut g, w, grad, sum, config).unwrap();
+    adagrad::adagrad(&mut g, [w, grad, sum], config, None).unwrap();
     let bound: [(&str, Buffer); 3] = [
         ("params", gpu.upload("params", &padded(of("p0").data())).unwrap()),
         ("grads", gpu.buffer("grads", len).unwrap()),
@@ -357,11 +357,11 @@ fn the_end_of_a_step_runs_in_place() {
     let parts = g.input("parts", Spec::f32([2]));
     let totals = g.input("totals", Spec::f32([2]));
     let diverged = g.input("diverged", Spec::u32([1]));
-    adam::adam(&mut g, w, grad, m, v, clock, ADAM).unwrap();
-    track(&mut g, parts, clock, totals, diverged, batches).unwrap();
+    let end = End { parts, clock, totals, diverged, batches };
+    adam::adam(&mut g, [w, grad, m, v], clock, ADAM, Some(end)).unwrap();
 
     let draft = Draft::new(&g, gpu.adapter().target(), 1, &[], &[]).unwrap();
-    assert_eq!((draft.dispatches(), draft.memory()), ((2, 0), (0, 0)));
+    assert_eq!((draft.dispatches(), draft.memory()), ((1, 0), (0, 0)));
     let zeros = vec![0f32; len];
     let bound: Vec<(&str, Buffer)> = vec![
         ("params", gpu.upload("params", &padded(of("p0").data())).unwrap()),
@@ -379,13 +379,14 @@ fn the_end_of_a_step_runs_in_place() {
         gpu.write(buffer("grads"), 0, &padded(of("grad").row(step))).unwrap();
         let parts = if step == 3 { [f32::NAN, 1.0] } else { [step as f32, 1.0] };
         gpu.write(buffer("parts"), 0, &parts).unwrap();
+        gpu.write(buffer("clock"), 2, &[step as u32]).unwrap();
         gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
         for (name, tensor) in [("p", w), ("m", m), ("v", v)] {
             let got = f64s(plan.read(&gpu, tensor).unwrap());
             assert_close(&format!("{name} after step {step}"), &got[..37], of(name).row(step), 1e-6, 1e-5);
             assert_eq!(got[37..], [0.0; 3], "padding");
         }
-        assert_eq!(plan.read::<u32>(&gpu, clock).unwrap(), [3, 4, step as u32 + 1, 0]);
+        assert_eq!(plan.read::<u32>(&gpu, clock).unwrap(), [3, 4, step as u32, step as u32 + 1]);
         let noted = if step < 3 { NEVER } else { 3 };
         assert_eq!(plan.read::<u32>(&gpu, diverged).unwrap(), [noted]);
         let sums: Vec<f32> = plan.read(&gpu, totals).unwrap();

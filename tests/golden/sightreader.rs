@@ -333,7 +333,7 @@ mod corner {
             let len = layout.trained;
             let [w, grad, m, v] = ["params", "grads", "m", "v"].map(|name| end.input(name, Spec::f32([len])));
             let now = end.input("clock", Spec::u32([4]));
-            adam(&mut end, w, grad, m, v, now, Adam { lr: 1e-2, ..Adam::default() }).unwrap();
+            adam(&mut end, [w, grad, m, v], now, Adam { lr: 1e-2, ..Adam::default() }, None).unwrap();
             let update = realise(gpu, &end, &[], &[], &bound);
 
             let mut g = Graph::new(Mode::Eval);

@@ -66,7 +66,7 @@ fn train_a_step(gpu: &Gpu, target: Target) {
     let mut end = Graph::new(Mode::Train);
     let [w, grad, sum] = ["params", "grads", "sum"].map(|name| end.input(name, Spec::f32([len])));
     let config = Adagrad { lr: 0.1, ..Adagrad::default() };
-    adagrad(&mut end, w, grad, sum, config).unwrap();
+    adagrad(&mut end, [w, grad, sum], config, None).unwrap();
 
     let bounds = [(3.0 / k as f64).sqrt(), 0.1, (3.0 / n as f64).sqrt(), 0.1];
     let params: Vec<Vec<f32>> =

@@ -12,10 +12,9 @@ use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::vggish::EMBEDDING;
-use crate::nn::layers::{WeightInit, batch_norm, linear, linear_pair};
+use crate::nn::layers::{WeightInit, batch_norm, batch_norm_skip, linear, linear_pair};
 use crate::nn::model::{Inputs, Model, ModelConfig, Optimiser, PositionScores, Prediction, Protocol, Schedule};
 use crate::ops::activation::{Activation, activation};
-use crate::ops::add::add;
 use crate::ops::attention_pool::{Pooling, attention_pool};
 use crate::ops::join_columns::split_columns;
 use crate::ops::standardise_columns::Preparation;
@@ -73,9 +72,13 @@ pub(super) fn embedding(
     let width = g.shape(h).last().min(WIDTH);
     for i in 0..3 {
         h = linear(g, &format!("fc.{i}"), h, width, WeightInit::HeUniform, config.inputs.standardise)?;
-        h = batch_norm(g, &format!("bn.{i}"), h, inputs.lengths, inputs.clock, 1 + i, Some(config.dropout))?;
+        let (name, Inputs { lengths, clock, .. }, dropout) = (format!("bn.{i}"), inputs, Some(config.dropout));
+        h = match i == 2 && g.shape(h) == g.shape(skip) {
+            true => batch_norm_skip(g, &name, [h, skip], lengths, clock, 1 + i, dropout)?,
+            false => batch_norm(g, &name, h, lengths, clock, 1 + i, dropout)?,
+        };
     }
-    if g.shape(h) == g.shape(skip) { add(g, h, skip) } else { Ok(h) }
+    Ok(h)
 }
 
 /// The classifier on embedded instances `h` (B, T, F).

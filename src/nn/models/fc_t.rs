@@ -7,8 +7,7 @@ use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::layers::{WeightInit, linear_dropout, linear_sigmoid};
 use crate::nn::model::{Inputs, Model, ModelConfig, Prediction, Protocol};
 use crate::ops::activation::Dropout;
-use crate::ops::add::add;
-use crate::ops::mean_pool::mean_pool;
+use crate::ops::mean_pool::mean_pool_with_skip;
 
 pub const MODEL: Model = Model {
     name: "fc-t",
@@ -33,7 +32,6 @@ fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Predictio
         let dropout = Dropout { p: config.dropout, clock: inputs.clock, stream: i };
         h = linear_dropout(g, &format!("fc.{i}"), h, width, WeightInit::XavierNormal, NEGATIVE_SLOPE, dropout)?;
     }
-    h = add(g, h, inputs.x)?;
-    h = mean_pool(g, h, inputs.lengths)?;
+    h = mean_pool_with_skip(g, h, inputs.x, inputs.lengths)?;
     Ok(Prediction::new(linear_sigmoid(g, "out", h, config.classes, WeightInit::XavierNormal)?))
 }

@@ -1,6 +1,7 @@
 //! Cases of batch norm.
 
-use super::layer::{BatchNorm, Eval, Train};
+use super::eval::Eval;
+use super::layer::{BatchNorm, Train};
 use crate::check::{Case, Fill, Input, InputRole};
 
 const PLAIN: BatchNorm = BatchNorm { eps: 1e-5, momentum: 0.1, relu_dropout: None };
@@ -24,6 +25,12 @@ fn train_on(name: &str, x: Input, lengths: &[u32], relu_dropout: Option<f64>) ->
     let clock = Input::u32([4], Fill::Below(1000));
     let inputs = [inputs(x, lengths), vec![clock]].concat();
     Case::new(name, Train { config: BatchNorm { relu_dropout, ..PLAIN }, stream: 5 }, inputs)
+}
+
+/// With a tensor that is added to the result.
+fn skip(mut case: Case) -> Case {
+    case.inputs.push(Input::gradient(case.inputs[0].spec.shape.dims()));
+    case
 }
 
 fn eval(name: &str, x: &[usize], lengths: &[u32], relu_dropout: Option<f64>) -> Case {
@@ -63,11 +70,16 @@ pub(super) fn cases() -> Vec<Case> {
         train("several slices, vec4", &[67, 62, 4], &many, Some(0.3)),
         train("slices of more rows", &[33_000, 1], &[1; 33_000], None),
         frozen(train("gamma and beta without gradient", &[4, 3, 4], &[3, 1, 0, 2], None)),
+        skip(train("skip connection", &[4, 5, 7], &[5, 0, 3, 1], None)),
+        skip(train("skip connection, relu and dropout, vec4", &[4, 5, 8], &[5, 2, 3, 4], Some(0.6))),
+        skip(train("skip connection, several slices, vec4", &[67, 62, 4], &many, Some(0.3))),
+        skip(train("skip connection, slices of more rows", &[33_000, 1], &[1; 33_000], None)),
         eval("running statistics", &[4, 5, 7], &[5, 0, 3, 1], None),
         eval("running statistics, maps", &[3, 4, 6, 7], &[4, 0, 2], None),
         eval("running statistics, relu", &[4, 5, 8], &[5, 0, 3, 1], Some(0.6)),
         train("att input", &real, &full, None).bench(),
         train("att layer", &real, &full, Some(0.6)).bench(),
+        skip(train("att, last layer", &real, &full, Some(0.6))).bench(),
         train("first maps of aacnn, width 1/8", &[4, 87, 252, 4], &[87 * 252; 4], Some(0.0)).bench(),
         train("first maps of cnn-att", &[1, 20, 3072, 16], &[20], Some(0.0)).bench(),
         eval("att layer, evaluation", &real, &full, Some(0.6)).bench(),

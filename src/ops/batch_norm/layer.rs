@@ -1,4 +1,4 @@
-//! The op, in training and for evaluation.
+//! The op in training, and what it shares with that for evaluation.
 
 use std::ops::RangeInclusive;
 
@@ -7,24 +7,32 @@ use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor, dropout_threshold};
 use crate::core::shape::Shape;
 use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, Target, View, params, shader};
-use crate::graph::onnx::operators::{Operators, Value};
-use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
+use crate::graph::{Bound, Cost, Io, Op, Outputs, Spec, Tensor};
+use crate::ops::add::add_gradient;
 use crate::ops::affine::{self, Place};
 use crate::ops::variants::{self, Reduction};
 
 const SHADER: Shader = shader!("batch_norm.wgsl", "shared/place.wgsl");
-/// By reduction, and whether rows are multiples of 4.
-pub(super) static SHADERS: [[Shader; 2]; 3] = [
-    [SHADER, SHADER.with(&["VEC4"])],
-    [SHADER.with(&["ALONE"]), SHADER.with(&["ALONE", "VEC4"])],
-    [SHADER.with(&["WHOLE"]), SHADER.with(&["WHOLE", "VEC4"])],
+/// By whether something is added, reduction, and whether rows are multiples of 4.
+pub(super) static SHADERS: [[[Shader; 2]; 3]; 2] = [
+    [
+        [SHADER, SHADER.with(&["VEC4"])],
+        [SHADER.with(&["ALONE"]), SHADER.with(&["ALONE", "VEC4"])],
+        [SHADER.with(&["WHOLE"]), SHADER.with(&["WHOLE", "VEC4"])],
+    ],
+    [
+        [SHADER.with(&["SKIP"]), SHADER.with(&["SKIP", "VEC4"])],
+        [SHADER.with(&["SKIP", "ALONE"]), SHADER.with(&["SKIP", "ALONE", "VEC4"])],
+        [SHADER.with(&["SKIP", "WHOLE"]), SHADER.with(&["SKIP", "WHOLE", "VEC4"])],
+    ],
 ];
 
 params! {
-    struct Params {
+    pub(super) struct Params {
         gamma: Place, beta: Place, mean: Place, variance: Place,
         rows: u32, t: u32, each: u32, f: u32, slice_rows: u32, slices: u32, columns: u32, lane_rows: u32,
-        x_stride: u32, lengths_stride: u32, eps: f32, momentum: f32, relu: u32, threshold: u32, scale: f32, stream: u32,
+        x_stride: u32, skip_stride: u32, lengths_stride: u32, eps: f32, momentum: f32,
+        relu: u32, threshold: u32, scale: f32, stream: u32,
         input_wanted: u32, accumulate: u32,
     }
 }
@@ -61,46 +69,17 @@ pub struct Norm {
     pub beta: Tensor,
     pub running_mean: Tensor,
     pub running_var: Tensor,
+    /// As x: added to the result (a skip connection).
+    pub skip: Option<Tensor>,
 }
 
-/// Batch norm in training. Inputs: x, lengths, gamma, beta, running mean, running variance, clock.
+/// Batch norm in training. Inputs: x, lengths, gamma, beta, running mean, running variance, clock and maybe skip.
 /// Outputs: y and, in place, the two running statistics.
 #[derive(Clone, Copy, Debug)]
 pub struct Train {
     pub config: BatchNorm,
     /// Distinguishes dropout layers.
     pub stream: u32,
-}
-
-/// Batch norm with its running statistics. Inputs as of [`Train`] without the clock; output: y.
-#[derive(Clone, Copy, Debug)]
-pub struct Eval {
-    pub config: BatchNorm,
-}
-
-/// Adds batch norm. `x` (B, T, F), (B, T, S, F) or (B, F), `lengths` u32 (B), `clock` u32 (4): seed low, seed high,
-/// step, 0. The clock is not used in a graph for evaluation.
-///
-/// # Errors
-/// `Shape` for tensors that do not fit together, `Usage` for a dropout probability outside [0, 1).
-pub fn batch_norm(
-    g: &mut Graph,
-    x: Tensor,
-    lengths: Tensor,
-    norm: &Norm,
-    clock: Tensor,
-    stream: u32,
-    config: BatchNorm,
-) -> Result<Tensor> {
-    if let Some(p) = config.relu_dropout.filter(|p| !(0.0..1.0).contains(p)) {
-        return Err(Error::Usage(format!("dropout must be at least 0 and below 1, got {p}")));
-    }
-    let inputs = [x, lengths, norm.gamma, norm.beta, norm.running_mean, norm.running_var, clock];
-    let outputs = match g.mode() {
-        Mode::Train => g.push(Train { config, stream }, &inputs)?,
-        Mode::Eval => g.push(Eval { config }, &inputs[..6])?,
-    };
-    Ok(outputs[0])
 }
 
 /// B, T, S and F of x.
@@ -113,23 +92,24 @@ fn dims(x: &Shape) -> [usize; 4] {
     }
 }
 
-fn infer(op: &'static str, x: &[Spec]) -> Result<Spec> {
+pub(super) fn infer(op: &'static str, x: &[Spec]) -> Result<Spec> {
     let (input, f) = (&x[0].shape, x[0].shape.last());
     let fits = matches!(input.rank(), 2..=4)
         && !input.is_empty()
         && x[1] == Spec::u32([input.dims()[0]])
         && x[2..6].iter().all(|s| *s == Spec::f32([f]))
-        && x.get(6).is_none_or(|clock| *clock == Spec::u32([4]));
+        && x.get(6).is_none_or(|clock| *clock == Spec::u32([4]))
+        && x.get(7).is_none_or(|skip| *skip == x[0]);
     if !fits {
         let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
-        let expected = "x (B, T, F), (B, T, S, F) or (B, F), u32 lengths (B), four times (F), u32 clock (4)";
+        let expected = "x (B, T, F), (B, T, S, F) or (B, F), u32 lengths (B), four times (F), u32 clock (4), skip as x";
         return Err(Error::shape(op, expected, got.join(", ")));
     }
     Ok(x[0].clone())
 }
 
 /// How the rows of F columns are reduced.
-struct Slices {
+pub(super) struct Slices {
     how: Reduction,
     /// Of a slice.
     rows: usize,
@@ -148,14 +128,15 @@ impl Slices {
     }
 
     /// Without a reduction.
-    fn elementwise(io: &Io, target: Target) -> Slices {
+    pub(super) fn elementwise(io: &Io, target: Target) -> Slices {
         let slices = Slices::of(io, target);
         let how = if slices.how == Reduction::Whole { Reduction::Slices } else { slices.how };
         Slices { how, ..slices }
     }
 
-    fn shader(&self, f: usize) -> &'static Shader {
-        &SHADERS[self.how as usize][usize::from(variants::row_width(f) == 4)]
+    pub(super) fn shader(&self, io: &Io) -> &'static Shader {
+        let vec4 = variants::row_width(io.x(0).shape.last()) == 4;
+        &SHADERS[usize::from(skip(io).is_some())][self.how as usize][usize::from(vec4)]
     }
 
     fn workgroup(&self) -> usize {
@@ -184,9 +165,14 @@ impl Slices {
     }
 }
 
+/// What is added to the result.
+fn skip(io: &Io) -> Option<&Bound> {
+    (io.inputs() == 8).then(|| io.x(7))
+}
+
 impl BatchNorm {
     /// Parameters of all kernels, without dropout.
-    fn params(&self, io: &Io, slice: &Slices) -> Params {
+    pub(super) fn params(&self, io: &Io, slice: &Slices) -> Params {
         let [b, t, each, f] = dims(&io.x(0).shape);
         let t = t * each;
         let width = variants::row_width(f);
@@ -207,6 +193,7 @@ impl BatchNorm {
             columns: columns as u32,
             lane_rows: lane_rows as u32,
             x_stride: (io.x(0).stride / width) as u32,
+            skip_stride: skip(io).map_or(0, |skip| skip.stride / width) as u32,
             lengths_stride: io.x(1).stride as u32,
             eps: self.eps as f32,
             momentum: self.momentum as f32,
@@ -220,7 +207,7 @@ impl BatchNorm {
     }
 
     /// The running statistics as one range, and the parameters with their offsets in it.
-    fn running(io: &Io, mean: View, var: View, p: Params) -> Result<(View, Params)> {
+    pub(super) fn running(io: &Io, mean: View, var: View, p: Params) -> Result<(View, Params)> {
         let reason = "running statistics must come from Graph::statistic".into();
         let all = mean.cover(var).ok_or(Error::Binding { kernel: "batch_norm".into(), reason })?;
         let width = variants::row_width(io.x(0).shape.last());
@@ -229,7 +216,7 @@ impl BatchNorm {
     }
 
     /// y for these moments per column.
-    fn reference(&self, x: &[Array<f64>], mean: &[f64], var: &[f64]) -> Array<f64> {
+    pub(super) fn reference(&self, x: &[Array<f64>], mean: &[f64], var: &[f64]) -> Array<f64> {
         let mut y = Array::zeros(x[0].shape().clone());
         for row in valid_rows(&x[0], &x[1]) {
             for c in 0..x[0].shape().last() {
@@ -263,7 +250,7 @@ fn per_slice(slices: &Slices, p: Params, replicas: usize) -> Launch {
 
 /// A workgroup per `columns` Values of so many rows, which joins their slices, or sums its rows first, and then loops
 /// over the rows, with a dropout draw for each.
-fn per_part(slices: &Slices, p: Params, rows: usize, replicas: usize) -> Launch {
+pub(super) fn per_part(slices: &Slices, p: Params, rows: usize, replicas: usize) -> Launch {
     let lanes = slices.workgroup() / p.columns as usize;
     let draws = if p.threshold > 0 { PHILOX_ROUNDS } else { 0 };
     let lane_rows = p.lane_rows as usize;
@@ -284,9 +271,10 @@ impl Op for Train {
         // As many as there can be.
         let slices = rows.div_ceil(SLICE).min(MAX_SLICES);
         let width = variants::row_width(f);
+        let before_sum = if x.len() == 8 { y.shape.len() } else { 0 };
         Ok(Outputs {
             y: vec![y, x[4].clone(), x[5].clone()],
-            saved: vec![Spec::f32([4 * f + slices * (2 * f + width)])],
+            saved: vec![Spec::f32([4 * f + slices * (2 * f + width) + before_sum])],
             scratch: vec![Spec::f32([slices, 2, f]), Spec::f32([4])],
             in_place: vec![(1, 4), (2, 5)],
             ..Default::default()
@@ -295,23 +283,32 @@ impl Op for Train {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let slices = Slices::of(io, r.target);
-        let shader = slices.shader(io.x(0).shape.last());
+        let shader = slices.shader(io);
         let [x, lengths, moments] = [("x", io.x(0).view), ("lengths", io.x(1).view), ("moments", io.saved(0).view)];
         let (running, p) = BatchNorm::running(io, io.y(1).view, io.y(2).view, self.params(io, &slices))?;
         if slices.how != Reduction::Whole {
             let launch = per_slice(&slices, p, io.replicas);
             r.dispatch(shader, "batch_norm_forward_slices", &[x, lengths, moments], p, launch);
         }
-        let bindings = [
-            x,
-            lengths,
-            moments,
-            ("running", running),
-            ("gamma", io.x(2).view),
-            ("beta", io.x(3).view),
-            ("clock", io.x(6).view),
-            ("y", io.y(0).view),
-        ];
+        let mut bindings =
+            vec![x, lengths, moments, ("running", running), ("clock", io.x(6).view), ("y", io.y(0).view)];
+        let [gamma, beta] = [io.x(2), io.x(3)];
+        let p = match skip(io) {
+            None => {
+                bindings.extend([("gamma", gamma.view), ("beta", beta.view)]);
+                p
+            }
+            // There is no room for more bindings.
+            Some(skip) => {
+                let reason = "with a skip connection gamma and beta must be parameters".into();
+                let kernel = "batch_norm".into();
+                let affine = gamma.view.cover(beta.view).ok_or(Error::Binding { kernel, reason })?;
+                bindings.extend([("affine", affine), ("skip", skip.view)]);
+                let width = variants::row_width(io.x(0).shape.last());
+                let place = |x: &Bound| Place::new((x.view.offset - affine.offset) / width, x.stride / width);
+                Params { gamma: place(gamma), beta: place(beta), ..p }
+            }
+        };
         r.dispatch(shader, "batch_norm_forward", &bindings, p, per_part(&slices, p, p.rows as usize, io.replicas));
         Ok(())
     }
@@ -320,15 +317,13 @@ impl Op for Train {
         let f = io.x(0).shape.last();
         let width = variants::row_width(f);
         let slices = Slices::of(io, r.target);
-        let shader = slices.shader(f);
+        let shader = slices.shader(io);
         let dy = io.dy(0).expect("running statistics have no gradient, so y has one");
-        let mut inputs = vec![
-            ("x", io.x(0).view),
-            ("lengths", io.x(1).view),
-            ("moments", io.saved(0).view),
-            ("y", io.y(0).view),
-            ("grad_y", dy),
-        ];
+        let mut inputs =
+            vec![("x", io.x(0).view), ("lengths", io.x(1).view), ("moments", io.saved(0).view), ("grad_y", dy)];
+        if skip(io).is_none() {
+            inputs.push(("y", io.y(0).view));
+        }
         let p = self.params(io, &slices);
         if slices.how != Reduction::Whole {
             inputs.push(("partial", io.scratch(0).view));
@@ -351,6 +346,9 @@ impl Op for Train {
         let rows = if dx.is_some() { p.rows as usize } else { 1 };
         let bindings = [&inputs[..], &gradients].concat();
         r.dispatch(shader, "batch_norm_backward", &bindings, p, per_part(&slices, p, rows, io.replicas));
+        if let Some(dskip) = io.dx(7) {
+            add_gradient(r, dy, dskip);
+        }
         Ok(())
     }
 
@@ -378,68 +376,14 @@ impl Op for Train {
                 *v *= dropout_factor(i, self.stream, clock, p);
             }
         }
+        if let Some(skip) = x.get(7) {
+            y.data_mut().iter_mut().zip(skip.data()).for_each(|(y, skip)| *y += skip);
+        }
         vec![y, running_mean, running_var]
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {
         let len = x[0].shape.len() as f64;
         Cost { flops: 8.0 * len, bytes: 4.0 * 3.0 * len }
-    }
-}
-
-impl Op for Eval {
-    fn name(&self) -> &'static str {
-        "batch_norm"
-    }
-
-    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
-        Ok(Outputs::one(infer(self.name(), x)?))
-    }
-
-    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let slices = Slices::elementwise(io, r.target);
-        let shader = slices.shader(io.x(0).shape.last());
-        let (running, p) = BatchNorm::running(io, io.x(4).view, io.x(5).view, self.config.params(io, &slices))?;
-        let bindings = [
-            ("x", io.x(0).view),
-            ("lengths", io.x(1).view),
-            ("gamma", io.x(2).view),
-            ("beta", io.x(3).view),
-            ("running", running),
-            ("y", io.y(0).view),
-        ];
-        r.dispatch(shader, "batch_norm_forward_eval", &bindings, p, per_part(&slices, p, p.rows as usize, io.replicas));
-        Ok(())
-    }
-
-    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
-        vec![self.config.reference(x, x[4].data(), x[5].data())]
-    }
-
-    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
-        // In f64, as the sums of scale and shift are not those of the kernel.
-        let [gamma, beta, mean, var] = [2, 3, 4, 5].map(|i| x[i].known());
-        let (gamma, beta, mean, var) = (gamma?, beta?, mean?, var?);
-        let f = gamma.shape().len();
-        let scale = |c: usize| f64::from(gamma[c]) / (f64::from(var[c]) + self.config.eps).sqrt();
-        let shift = |c: usize| f64::from(beta[c]) - f64::from(mean[c]) * scale(c);
-        let scales: Vec<f32> = (0..f).map(|c| scale(c) as f32).collect();
-        let shifts: Vec<f32> = (0..f).map(|c| shift(c) as f32).collect();
-        let (input, scale, shift) = (to.of(&x[0]), to.floats(&[f], &scales), to.floats(&[f], &shifts));
-        let y = to.apply("Mul", &[&input, &scale], &[]);
-        let mut y = to.apply("Add", &[&y, &shift], &[]);
-        if self.config.relu_dropout.is_some() {
-            y = to.apply("Relu", &[&y], &[]);
-        }
-        let mut mask = to.mask(&x[1], x[0].dims()[1]);
-        if x[0].dims().len() == 4 {
-            mask = to.unsqueeze(&mask, &[3]);
-        }
-        Ok(vec![to.apply("Mul", &[&y, &mask], &[])])
-    }
-
-    fn cost(&self, x: &[Spec]) -> Cost {
-        let len = x[0].shape.len() as f64;
-        Cost { flops: 4.0 * len, bytes: 4.0 * 2.0 * len }
     }
 }
