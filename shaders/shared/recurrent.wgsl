@@ -10,11 +10,11 @@
 //   gates   (D, R, T, SAVED_GATES, B, H)
 //   c       (D, R, T, B, H)  LSTM only
 // and of the backward pass:
-//   state   (S, R, B, D H)   gradients of h and, S = 2, c: of the final state, then of the initial one; a section every
-//                            state_slice
+//   state   (S, R, B, D H)   gradients of h and, S = 2, c: of the final state, then of the initial one; a section
+//                            every state_slice
 //   dg      (D, R, T, B, G, H), of W_hh h + b_hh; a direction every g_slice
-// packed_weights (R, D, (H + 1) G H): for the forward pass, W_hh transposed and then b_hh. w (G H, H): W_hh of the first
-// direction every w_stride, of the other w_direction further.
+// packed_weights (R, D, (H + 1) G H): for the forward pass, W_hh transposed and then b_hh. w (G H, H): W_hh of the
+// first direction every w_stride, of the other w_direction further.
 #import grid
 #import cell
 
