@@ -121,7 +121,7 @@ function show({ op, case: name, forward, gradient, passed, failures }) {
   else $("tbody").prepend(row);
 }
 
-async function run(player, cases) {
+async function run(player, cases, version) {
   start.disabled = true;
   $("section[hidden]")?.removeAttribute("hidden");
   $("tbody").replaceChildren();
@@ -138,7 +138,14 @@ async function run(player, cases) {
   progress.hidden = true;
   say(failed ? `${failed} of ${checks.length} checks FAILED.` : `All ${checks.length} checks passed.`);
   start.disabled = save.disabled = false;
-  return { device: device(player), agent: navigator.userAgent, checks, passed: checks.length - failed, failed };
+  return {
+    device: device(player),
+    agent: navigator.userAgent,
+    wmic_version: version,
+    checks,
+    passed: checks.length - failed,
+    failed,
+  };
 }
 
 const device = ({ info }) => [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ");
@@ -149,7 +156,7 @@ try {
   const player = await Player.open(shared, (share) => (progress.value = share));
   $("footer").textContent = `Written by wmic ${version} · GPU: ${device(player)}`;
   let result;
-  start.onclick = async () => (result = await run(player, cases));
+  start.onclick = async () => (result = await run(player, cases, version));
   save.onclick = () => {
     const link = document.createElement("a"),
       blob = new Blob([JSON.stringify(result, null, 2)], { type: "application/json" });

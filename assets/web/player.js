@@ -58,7 +58,12 @@ export class Player {
 
   // What a buffer contains at first, in words of 32 bits.
   words(index) {
-    const { at, len, dtype } = this.shared.contents[index];
+    const { at, len, dtype, block } = this.shared.contents[index];
+    if (dtype === "i8") {
+      const scales = new Float32Array(this.bytes, at, Math.ceil(len / block));
+      const codes = new Int8Array(this.bytes, at + 4 * scales.length, len);
+      return Float32Array.from(codes, (code, i) => code * scales[Math.floor(i / block)]);
+    }
     return dtype === "f16" ? halves(new Uint16Array(this.bytes, at, len)) : new Uint32Array(this.bytes, at, len);
   }
 

@@ -1,14 +1,26 @@
 //! Who waits for a long call: errors as exceptions, progress, and Ctrl-C.
 
+use std::ffi::CString;
 use std::io::ErrorKind;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyFileNotFoundError, PyKeyboardInterrupt, PyOSError, PyPermissionError, PyValueError};
+use pyo3::create_exception;
+use pyo3::exceptions::{
+    PyFileNotFoundError, PyKeyboardInterrupt, PyOSError, PyPermissionError, PyUserWarning, PyValueError,
+};
 use pyo3::prelude::*;
 use serde_json::Value;
-use wmic::Error;
 use wmic::run::options::{option, rename};
+use wmic::run::tuning::Tuning;
+use wmic::{Error, Gpu};
+
+create_exception!(
+    wmic,
+    DeviceError,
+    PyOSError,
+    "There is no such GPU, or it has failed. What was computed on it is lost: load the model again."
+);
 
 /// Signals are looked for this often.
 const EVERY: Duration = Duration::from_millis(50);
@@ -50,6 +62,14 @@ impl Caller {
         }
     }
 
+    /// The tilings that `wmic tune` keeps for the GPU, for new runs and predictions; a damaged file is warned of.
+    pub fn kept_tuning(&self, gpu: &Gpu) -> Option<Tuning> {
+        Tuning::usable(gpu.adapter(), &mut |line| {
+            let text = CString::new(line.trim_start_matches("warning: ").replace('\0', " ")).expect("without NUL");
+            self.keep(Python::attach(|py| PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 1)));
+        })
+    }
+
     /// Keeps an exception, and returns whether there has been any.
     fn keep(&self, result: PyResult<()>) -> bool {
         let mut state = self.state.lock().expect("not poisoned");
@@ -75,16 +95,20 @@ impl Caller {
 
 /// An error as an exception, with keyword arguments in place of the settings that the library names.
 pub fn raised(error: Error) -> PyErr {
-    let is_of_run = matches!(error, Error::Checkpoint { .. });
+    let mut cause = &error;
+    while let Error::Entry { error, .. } = cause {
+        cause = error;
+    }
+    let is_of_run = matches!(cause, Error::Checkpoint { .. });
     let keyword = |key: &str| format!("`{}`", option(key).replace('-', "_"));
     let text = if is_of_run { error.to_string() } else { rename(error.to_string(), &keyword) };
-    match error {
+    match cause {
         Error::Io { source, .. } => match source.kind() {
             ErrorKind::NotFound => PyFileNotFoundError::new_err(text),
             ErrorKind::PermissionDenied => PyPermissionError::new_err(text),
             _ => PyOSError::new_err(text),
         },
-        Error::Gpu(_) => PyOSError::new_err(text),
+        Error::Gpu(_) => DeviceError::new_err(text),
         _ => PyValueError::new_err(text),
     }
 }

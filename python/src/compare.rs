@@ -40,13 +40,16 @@ struct Job {
 }
 
 impl Job {
-    fn new(options: &CompareOptions, given: &Given) -> wmic::Result<Job> {
+    fn new(options: &CompareOptions, given: &Given, caller: &Caller) -> wmic::Result<Job> {
         let experiment = Experiment::find(&options.experiment)?;
         let configs = experiment.configs(&options.dataset, options.seeds.as_deref(), given)?;
         let none = Sounds { sounds: vec![], labels: None, front_ends: 1 };
         experiment.pretrainings(&configs, &none)?;
         let out = options.out.clone().map_or_else(|| experiment.default_path(&options.dataset), Ok)?;
-        Ok(Job { experiment, configs, out, force: options.force, gpu: Gpu::open(options.device.as_deref())? })
+        let gpu = Gpu::open(options.device.as_deref())?;
+        let tuning = caller.kept_tuning(&gpu);
+        let configs = configs.into_iter().map(|config| Config { tuning: tuning.clone(), ..config }).collect();
+        Ok(Job { experiment, configs, out, force: options.force, gpu })
     }
 
     /// `None` if it was stopped.
@@ -76,7 +79,7 @@ fn with_job<T: serde::Serialize + Send>(
 ) -> PyResult<Py<PyAny>> {
     let options: CompareOptions = parsed(options)?;
     let (given, caller) = (given(&options.options)?, Caller::new(progress));
-    let done = py.detach(|| work(&Job::new(&options, &given)?, &caller));
+    let done = py.detach(|| work(&Job::new(&options, &given, &caller)?, &caller));
     text(py, &caller.completed(done)?)
 }
 

@@ -15,7 +15,7 @@ use wmic::gpu::{adapters, preferred};
 use wmic::run::options::option;
 use wmic::run::settings::SETTINGS;
 
-use crate::caller::{Caller, raised};
+use crate::caller::{Caller, DeviceError, raised};
 use crate::{compare, predict, runs};
 
 /// A function of the module: its arguments, to a Python object.
@@ -69,6 +69,7 @@ fn filled<'py>(module: &Bound<'py, PyModule>) -> PyResult<Bound<'py, PyModule>> 
     for (name, function) in FUNCTIONS {
         module.add(name.to_str().expect("a name in ASCII"), callable(module.py(), name, function)?)?;
     }
+    module.add("DeviceError", module.py().get_type::<DeviceError>())?;
     Ok(module.clone())
 }
 

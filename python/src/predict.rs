@@ -9,6 +9,7 @@ use serde::Deserialize;
 use wmic::data::FeatureScale;
 use wmic::features::audio_files::ExtractionJob;
 use wmic::features::front_end::Source;
+use wmic::gpu::Precision;
 use wmic::metrics::thresholds::Threshold;
 use wmic::nn::front_ends::vggish::Width;
 use wmic::output::format::Detail;
@@ -33,6 +34,7 @@ struct LoadOptions {
     width: Option<Width>,
     pca: Option<PathBuf>,
     threshold: Option<Threshold>,
+    arithmetic: Option<Precision>,
     calibrate: bool,
     hop: Option<f64>,
     aggregate: Option<Aggregate>,
@@ -52,7 +54,7 @@ struct Model {
 }
 
 impl Model {
-    fn new(runs: &[PathBuf], given: LoadOptions) -> wmic::Result<Model> {
+    fn new(runs: &[PathBuf], given: LoadOptions, caller: &Caller) -> wmic::Result<Model> {
         let mut models = Models::load(runs, given.frontend)?;
         if let Some(weights) = &given.frontend_weights {
             models.locate_front_end(weights, given.width, given.pca.as_ref())?;
@@ -73,7 +75,9 @@ impl Model {
             segmentation,
             spectrogram: false,
         };
-        Ok(Model { gpu: Gpu::open(given.device.as_deref())?, mixture, options, recogniser: Mutex::new(None) })
+        let gpu = Gpu::open(given.device.as_deref())?;
+        mixture.set_kernels(caller.kept_tuning(&gpu).as_ref(), given.arithmetic);
+        Ok(Model { gpu, mixture, options, recogniser: Mutex::new(None) })
     }
 
     fn with_recogniser<T>(&self, work: impl FnOnce(&mut Recogniser) -> wmic::Result<T>) -> wmic::Result<T> {
@@ -94,8 +98,9 @@ impl Model {
 /// (runs, options) -> {name, classes, device, and functions of the model}.
 pub fn load(arguments: &Bound<PyTuple>) -> PyResult<Py<PyAny>> {
     let (runs, options): (Vec<PathBuf>, String) = arguments.extract()?;
-    let (py, options) = (arguments.py(), parsed(&options)?);
-    let model = Arc::new(py.detach(|| Model::new(&runs, options)).map_err(raised)?);
+    let (py, options, caller) = (arguments.py(), parsed(&options)?, Caller::new(None));
+    let model = py.detach(|| Model::new(&runs, options, &caller));
+    let model = Arc::new(caller.result(model)?);
     let native = PyDict::new(py);
     native.set_item("name", &model.mixture.name)?;
     native.set_item("classes", &model.mixture.leader().about.classes)?;

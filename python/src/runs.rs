@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use wmic::data::FeatureScale;
 use wmic::features::front_end::Source;
+use wmic::gpu::Precision;
 use wmic::metrics::thresholds::Threshold;
 use wmic::predict::run_evaluation::RunEvaluation;
 use wmic::predict::trained::Split;
@@ -101,6 +102,9 @@ fn trained(options: &TrainOptions, given: &Given, caller: &Caller) -> wmic::Resu
         }
     };
     let gpu = Gpu::open(options.device.as_deref())?;
+    if run.is_none() {
+        config.tuning = caller.kept_tuning(&gpu);
+    }
     let Some(data) = clips(&gpu, &mut config, Labels::Required, caller)? else { return Ok(None) };
     let session = match run {
         Some(run) => Session::resume(&gpu, &config, &data, run)?,
@@ -142,6 +146,7 @@ struct EvaluateOptions {
     frontend_weights: Option<Source>,
     split: Split,
     threshold: Option<Threshold>,
+    arithmetic: Option<Precision>,
     force: bool,
     device: Option<String>,
 }
@@ -159,6 +164,7 @@ pub fn evaluate(arguments: &Bound<PyTuple>) -> PyResult<Py<PyAny>> {
             frontend_weights,
             split,
             threshold,
+            arithmetic: precision,
             force,
             device,
         } = options;
@@ -167,7 +173,7 @@ pub fn evaluate(arguments: &Bound<PyTuple>) -> PyResult<Py<PyAny>> {
         let mut notes: Vec<String> = vec![];
         let front_end = frontend_weights;
         let evaluation =
-            RunEvaluation { dataset, features, feature_scale, front_end, split, threshold, precision: None, force };
+            RunEvaluation { dataset, features, feature_scale, front_end, split, threshold, precision, force };
         let mut load = |config: &mut Config| clips(&gpu, config, Labels::Any, &caller);
         let evaluation = evaluation.of(&gpu, &run, &mut load, &mut |line| notes.push(line.into()))?;
         Ok(evaluation.map(|evaluation| json!({ "evaluation": evaluation, "notes": notes })))

@@ -36,6 +36,17 @@ def test_the_bundled_model_answers(clips, command):
     assert 0.0 <= result.probabilities.min() and result.probabilities.max() <= 1.0
 
 
+def test_half_precision_is_that_of_the_command(run, clips, command):
+    (device,) = [device for device in wmic.devices() if device["used"]]
+    if not device["features"]["f16"]:
+        with pytest.raises(wmic.DeviceError, match="f16"):
+            run.load(arithmetic="f16").predict(clips[0])
+        return
+    result = run.load(arithmetic="f16").predict(clips[0])
+    assert result.to_json() == command("predict", run.path, clips[0], "--arithmetic", "f16", "--format", "jsonl")
+    assert result.to_json() != run.load().predict(clips[0]).to_json()
+
+
 def test_samples_are_read_as_a_file_is(model, clips):
     import wave
 
@@ -114,5 +125,6 @@ def test_errors_are_the_librarys(model, clips, tmp_path):
         wmic.load(frontend="musicnn", hop=99).predict(clips[0])
     with pytest.raises((OSError, ValueError), match="no-such-run"):
         wmic.load("no-such-run")
-    with pytest.raises(OSError, match="no-such-gpu"):
+    with pytest.raises(wmic.DeviceError, match="no-such-gpu") as raised:
         wmic.load(device="no-such-gpu")
+    assert isinstance(pickle.loads(pickle.dumps(raised.value)), OSError)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import threading
 import time
@@ -76,6 +77,35 @@ def test_an_actor_that_is_killed_loses_no_row(cluster, run, many, command, tmp_p
             assert f"{ours['probability']:.6f}" == f"{theirs['probability']:.6f}"
 
 
+def test_a_gpu_that_fails_is_opened_again_and_is_no_fault_of_a_recording(monkeypatch):
+    pytest.importorskip("ray")
+    import wmic
+    import wmic.ray
+
+    class Model:
+        """Of a GPU that can do so many recordings before it is lost."""
+
+        def __init__(self, recordings):
+            self.recordings = recordings
+
+        def predict(self, path):
+            if path == "noise.wav":
+                raise ValueError("noise.wav: not audio")
+            self.recordings -= 1
+            if self.recordings < 0:
+                raise wmic.DeviceError("GPU: lost")
+            return type("Result", (), {"to_json": lambda _: json.dumps({"file": path, "duration": 1.0})})()
+
+    models = [Model(1), Model(2), Model(0)]
+    monkeypatch.setattr(wmic, "load", lambda *_, **__: models.pop(0))
+    monkeypatch.setattr(wmic.ray, "device", lambda: None)
+    predictor = wmic.ray._Predictor(None, {})
+    rows = [predictor._row(name) for name in ("a.wav", "noise.wav", "b.wav", "c.wav")]
+    assert [row.get("error") for row in rows] == [None, "noise.wav: not audio", None, None]
+    with pytest.raises(wmic.DeviceError, match="lost"):
+        predictor._row("d.wav")
+
+
 def test_a_comparison_in_blocks_of_seeds_is_that_of_the_command(cluster, command, tmp_path):
     import wmic.ray
 
@@ -102,3 +132,8 @@ epochs = 2
         one, other = (tmp_path / folder / entry / "model.safetensors" for folder in ("ray", "whole"))
         assert one.read_bytes() == other.read_bytes()
     assert not list((tmp_path / "ray").glob("*.seeds-*"))
+    # What an earlier call has left of an entry's seeds is made again.
+    old = tmp_path / "ray" / "mean.seeds-0-1"
+    shutil.copytree(tmp_path / "ray" / "attention", old)
+    again = wmic.ray.compare(experiment, data, out=tmp_path / "ray", seed_block=2, num_gpus=0, force=True)
+    assert again.comparison == theirs and not old.exists()

@@ -1,14 +1,17 @@
 """Training and evaluation, checks and devices."""
 
+import hashlib
 import json
+import pathlib
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 import wmic
+
+
+def weights(run):
+    return (pathlib.Path(run.path) / "model.safetensors").read_bytes()
 
 
 def test_runs_are_those_of_the_command(run, recordings, command):
@@ -37,16 +40,39 @@ def test_wrong_options_are_explained(recordings, tmp_path):
 def test_an_interrupted_training_continues(command, tmp_path):
     data, run = tmp_path / "data", tmp_path / "run"
     command("synth", "--clips", 60, data)
-    code = f"import wmic; wmic.train({str(data)!r}, 'att', out={str(run)!r}, epochs=400)"
-    training = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    while not (run / "run.toml").exists() and training.poll() is None:
-        time.sleep(0.05)
-    training.send_signal(signal.SIGINT)
-    errors = training.communicate(timeout=120)[1]
-    assert training.returncode != 0 and "KeyboardInterrupt" in errors
+
+    def interrupt(what, done, *_):
+        if (what, done) == ("epochs", 2):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        wmic.train(data, "att", out=run, epochs=4, progress=interrupt)
     assert (run / "state.safetensors").exists() and not (run / "test.json").exists()
     with pytest.raises(ValueError, match="`epochs` cannot be used with `resume`"):
         wmic.train(resume=run, epochs=3)
+    epochs = []
+    resumed = wmic.train(resume=run, progress=lambda what, done, *_: epochs.append(done))
+    assert epochs == [3, 4]
+    whole = wmic.train(data, "att", out=tmp_path / "whole", epochs=4)
+    assert resumed.evaluation == whole.evaluation
+    assert weights(resumed) == weights(whole)
+
+
+def test_kept_tiles_are_used(command, tmp_path, monkeypatch):
+    data, (device,) = tmp_path / "data", [device for device in wmic.devices() if device["used"]]
+    command("synth", "--clips", 60, data)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    name = hashlib.sha256(f"{device['name']}\n{device['driver']}".encode()).hexdigest()[:16]
+    kept = tmp_path / "cache" / "wmic" / "tiles" / f"{name}.toml"
+    kept.parent.mkdir(parents=True)
+    text = f"adapter = {json.dumps(device['name'])}\ndriver = {json.dumps(device['driver'])}\n[tiles]\n"
+    text += '"linear_backward_weight 128 x 128 x 200" = "64 / 2"\n'
+    kept.write_text(f"# sha256 {hashlib.sha256(text.encode()).hexdigest()}\n{text}")
+    run = wmic.train(data, "att", out=tmp_path / "run", epochs=1, batch=20)
+    assert '"64 / 2"' in (tmp_path / "run" / "run.toml").read_text()
+    kept.write_text("garbage")
+    with pytest.warns(UserWarning, match="is damaged.*the default tiles are used"):
+        run.load()
 
 
 def test_devices_and_checks():

@@ -10,8 +10,10 @@
 Everything is computed by the same library as in the command `wmic`, and has the same values.
 
 Errors are ValueError (what was asked for cannot be done, or a file is not what it should be) or OSError (a file that
-cannot be read or written, a GPU that fails), with the library's one-line message. Ctrl-C ends every call with
-KeyboardInterrupt; the state of a training is saved.
+cannot be read or written), with the library's one-line message. DeviceError, an OSError, is a GPU that is not there or
+has failed; load the model again then. Ctrl-C ends every call with KeyboardInterrupt; the state of a training is saved.
+
+The tiles that `wmic tune` has kept for a GPU are used as by the command.
 
 Calls that take long have an argument `progress`: True for a bar (with `tqdm`), or a function that is called with what
 is counted ("recordings", "files", "epochs", ...), how many are done, of how many, and a dict or None: after an epoch
@@ -26,11 +28,13 @@ if sys.platform == "linux":
     # Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is no error here.
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 
+from ._native import DeviceError
 from ._model import Model, Result, load
 from ._runs import Comparison, Run, check, compare, devices, evaluate, options, train
 
 __all__ = [
     "Comparison",
+    "DeviceError",
     "Model",
     "Result",
     "Run",

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 _Path = Union[str, os.PathLike[str]]
 _Progress = Union[bool, None, Callable[[str, int, int, Any], object]]
 _Threshold = Union[float, str, None]
+_Arithmetic = Optional[Literal["f32", "f16"]]
 _Scale = Optional[Literal["unit", "byte"]]
 _Samples = Tuple[NDArray[np.floating[Any]], int]
+
+class DeviceError(OSError): ...
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -71,6 +74,7 @@ def load(
     pca: Optional[_Path] = ...,
     threshold: _Threshold = ...,
     precision: Optional[float] = ...,
+    arithmetic: _Arithmetic = ...,
     calibrate: bool = ...,
     hop: Optional[float] = ...,
     aggregate: Optional[Literal["power", "mean", "max", "attention"]] = ...,
@@ -98,6 +102,7 @@ def evaluate(
     split: Literal["test", "val", "train", "all"] = ...,
     *,
     threshold: _Threshold = ...,
+    arithmetic: _Arithmetic = ...,
     force: bool = ...,
     features: Optional[_Path] = ...,
     feature_scale: _Scale = ...,

@@ -125,6 +125,7 @@ class Model:
 
         Raises:
             OSError, ValueError: for a file that does not exist or cannot be decoded, and for invalid samples.
+            DeviceError: if the GPU fails; it is not skipped.
         """
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be raise or skip, not {on_error!r}")
@@ -190,6 +191,7 @@ def load(
     pca=None,
     threshold=None,
     precision=None,
+    arithmetic=None,
     calibrate=True,
     hop=None,
     aggregate=None,
@@ -211,6 +213,8 @@ def load(
             "random-glorot"; VGGish's width ("1", "1/2", "1/4", "1/8"); a file with the PCA of its embeddings.
         threshold: decision threshold, 0 to 1, or "tuned". None: the run's.
         precision: the lowest thresholds with this expected precision, 0.5 to 0.99.
+        arithmetic: precision of the operands of matrix products and convolutions, "f32" or "f16" where the GPU has
+            half precision. None: the run's.
         calibrate: whether probabilities are calibrated as the run's validation clips suggest.
         hop: seconds from one excerpt to the next.
         aggregate: how the excerpts' probabilities are combined: "power", "mean", "max" or "attention".
@@ -223,6 +227,7 @@ def load(
 
     Raises:
         OSError, ValueError: for a run without weights, damaged files, and options that do not apply.
+        DeviceError: for a GPU that is not there.
     """
     if precision is not None:
         if threshold is not None:
@@ -239,6 +244,7 @@ def load(
         "width": None if width is None else str(width),
         "pca": None if pca is None else os.fspath(pca),
         "threshold": threshold,
+        "arithmetic": arithmetic,
         "calibrate": calibrate,
         "hop": hop,
         "aggregate": aggregate,

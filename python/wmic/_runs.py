@@ -103,6 +103,7 @@ def evaluate(
     split="test",
     *,
     threshold=None,
+    arithmetic=None,
     force=False,
     features=None,
     feature_scale=None,
@@ -116,7 +117,7 @@ def evaluate(
         run: a run directory, or a Run.
         dataset: with the classes that the run was trained on.
         split: "test"; "val" or "train", each seed's own; or "all" clips.
-        threshold: as for `load`.
+        threshold, arithmetic: as for `load`.
         force: score clips even if the run may have been trained on them.
         features: an .npz archive in place of the dataset's own features.
         feature_scale, frontend_weights: as for `Model.predict_features` and `load`.
@@ -133,6 +134,7 @@ def evaluate(
         "frontend_weights": _path(frontend_weights),
         "split": split,
         "threshold": threshold,
+        "arithmetic": arithmetic,
         "force": force,
         "device": None if device is None else str(device),
     }
@@ -202,7 +204,7 @@ def devices():
     bytes, `features`, and whether it is `used` by default.
 
     Raises:
-        OSError: if there is none.
+        DeviceError: if there is none.
     """
     return json.loads(_native.devices())
 

@@ -4,6 +4,7 @@ Ray places the work, starts it again where a process or a machine has failed, an
 scheduler here. Paths must name the same files on every machine.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -58,18 +59,34 @@ def device():
     return discrete[number]
 
 
+#: In names of runs with some of the seeds of an entry, beside the entry's.
+_SEEDS = ".seeds-"
+
+
 class _Predictor:
     """An actor with a model on its own GPU."""
 
     def __init__(self, run, options):
-        self._model = wmic.load(run, device(), **options)
+        self._load = lambda: wmic.load(run, device(), **options)
+        self._model = self._load()
 
     def __call__(self, batch):
         return pa.Table.from_pylist([self._row(path) for path in batch.column("file").to_pylist()], SCHEMA)
 
     def _row(self, path):
         try:
+            return self._recognised(path)
+        except wmic.DeviceError:
+            # The fault is the GPU's, not the recording's. If a new device fails, too, the error ends the whole.
+            self._model = None
+            self._model = self._load()
+            return self._recognised(path)
+
+    def _recognised(self, path):
+        try:
             return json.loads(self._model.predict(path).to_json())
+        except wmic.DeviceError:
+            raise
         except (OSError, ValueError) as error:
             return {"file": path, "error": str(error)}
 
@@ -84,11 +101,12 @@ def predict(paths, run=None, *, num_gpus=1, concurrency=1, out=None, format="par
         concurrency: number of actors, or (least, most).
         out: folder for the results, a file for each block.
         format: of these files, "parquet" or "jsonl".
-        batch_size: recordings that an actor takes at a time, and that are done again if it fails.
+        batch_size: recordings that an actor takes at a time, and that are done again if its process ends.
         options: of `wmic.load`.
 
     Returns:
-        A Ray Dataset with a row for each recording, see `SCHEMA`; the written one if there is `out`.
+        A Ray Dataset with a row for each recording, see `SCHEMA`; the written one if there is `out`. A GPU that fails
+        is opened again for the same recording; if it fails once more, that is an error of the whole.
     """
     if format not in ("parquet", "jsonl"):
         raise ValueError(f"format must be parquet or jsonl, not {format!r}")
@@ -131,29 +149,32 @@ def compare(
     pending = [entry for entry in job["entries"] if force or not entry["ended"]]
     given = _comparison(experiment, dataset, seeds, job["path"], False, None, options)
 
-    @ray.remote(num_gpus=num_gpus, max_retries=3)
+    # What has been trained before a GPU fails is kept.
+    remote = ray.remote(num_gpus=num_gpus, max_retries=3, retry_exceptions=[wmic.DeviceError])
+
+    @remote
     def train(entry, seeds, folder):
         _native.compare_block(_on(given, device()), entry, seeds, folder, None)
         return folder
 
-    @ray.remote(num_gpus=num_gpus, max_retries=3)
+    @remote
     def join(entry, seeds, folder, *blocks):
         _native.compare_join(_on(given, device()), entry, seeds, list(blocks), folder)
-        for block in blocks:
-            shutil.rmtree(block)
+        _remove_blocks(folder)
 
     tasks = []
     for entry in pending:
-        entry, seeds, folder = entry["entry"], entry["seeds"], entry["folder"]
+        entry, own, folder = entry["entry"], entry["seeds"], entry["folder"]
         if force:
             shutil.rmtree(folder, ignore_errors=True)
-        each = seed_block or len(seeds)
-        if each >= len(seeds):
-            tasks.append(train.remote(entry, seeds, folder))
+            _remove_blocks(folder)
+        each = seed_block or len(own)
+        if each >= len(own):
+            tasks.append(train.remote(entry, own, folder))
             continue
-        blocks = [seeds[first : first + each] for first in range(0, len(seeds), each)]
-        blocks = [train.remote(entry, block, f"{folder}.seeds-{block[0]}-{block[-1]}") for block in blocks]
-        tasks.append(join.remote(entry, seeds, folder, *blocks))
+        blocks = [own[first : first + each] for first in range(0, len(own), each)]
+        blocks = [train.remote(entry, block, f"{folder}{_SEEDS}{block[0]}-{block[-1]}") for block in blocks]
+        tasks.append(join.remote(entry, own, folder, *blocks))
     failed = []
     for task in tasks:
         try:
@@ -165,6 +186,12 @@ def compare(
         if not isinstance(error.cause, ValueError):
             raise error
     return _compare(experiment, dataset, seeds=seeds, out=job["path"], **options)
+
+
+def _remove_blocks(folder):
+    """Also those of other blocks of seeds."""
+    for block in glob.glob(f"{glob.escape(folder)}{_SEEDS}*"):
+        shutil.rmtree(block)
 
 
 def _on(given, device):

@@ -1,5 +1,6 @@
 //! Speed of kernels and training steps, relative to the adapter's measured peak.
 
+pub mod checks;
 pub mod comparison;
 mod comparison_plot;
 mod dispatched;

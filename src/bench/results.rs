@@ -11,9 +11,9 @@ use crate::gpu::Precision;
 use crate::{Error, Result};
 
 /// A benchmark file larger than this is not one.
-const MAX_BYTES: u64 = 16 << 20;
+pub(super) const MAX_BYTES: u64 = 16 << 20;
 /// Kernel and step results in one file.
-const MAX_RESULTS: usize = 10_000;
+pub(super) const MAX_RESULTS: usize = 10_000;
 
 /// One benchmark of one adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -295,10 +295,12 @@ impl StepResult {
 impl BenchReport {
     /// Reads and validates a benchmark file.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = read_limited(path, MAX_BYTES)?;
-        let report: BenchReport = serde_json::from_slice(&bytes).map_err(|e| {
-            Error::data_at(path, e.line() as u64, format!("not a benchmark file of wmic: {}", one_line(&e.to_string())))
-        })?;
+        BenchReport::parse(path, &read_limited(path, MAX_BYTES)?)
+    }
+
+    /// As [`BenchReport::load`], of the content of the file `path`.
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let report: BenchReport = parsed(path, bytes)?;
         report.validate().map_err(|reason| Error::data(path, one_line(&reason)))?;
         Ok(report)
     }
@@ -414,8 +416,15 @@ impl BenchReport {
     }
 }
 
+/// Parses the content of the file `path`.
+pub(super) fn parsed<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| {
+        Error::data_at(path, e.line() as u64, format!("not a benchmark file of wmic: {}", one_line(&e.to_string())))
+    })
+}
+
 /// A message built from an untrusted file as one short, printable line.
-fn one_line(message: &str) -> String {
+pub(super) fn one_line(message: &str) -> String {
     let mut line: String = crate::report::tables::table::printable(message).chars().take(200).collect();
     if line.len() < message.len() {
         line.push('…');

@@ -11,3 +11,18 @@ pub struct Entry {
     pub shaders: &'static [&'static Shader],
     pub cases: fn() -> Vec<Case>,
 }
+
+/// The shaders of arrays of them, one after the other.
+pub(crate) const fn joined<const N: usize>(arrays: &[&'static [Shader]]) -> [&'static Shader; N] {
+    let (mut shaders, mut count, mut array) = ([&arrays[0][0]; N], 0, 0);
+    while array < arrays.len() {
+        let mut i = 0;
+        while i < arrays[array].len() {
+            shaders[count] = &arrays[array][i];
+            (i, count) = (i + 1, count + 1);
+        }
+        array += 1;
+    }
+    assert!(count == N, "N is not the number of shaders");
+    shaders
+}

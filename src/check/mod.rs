@@ -9,11 +9,14 @@ mod case;
 mod entry;
 mod fixture;
 mod list;
+mod report;
 mod run;
 
 pub use case::{Case, Fill, Input, InputRole, Tolerance};
 pub use entry::Entry;
+pub(crate) use entry::joined;
 pub(crate) use fixture::{Fixture, Prepared};
 pub use list::{Check, list};
+pub use report::{CheckReport, Row, share};
 pub(crate) use run::{EVERY_COORDINATE, Expected};
-pub use run::{Outcome, Row, check};
+pub use run::{Outcome, check};

@@ -2,8 +2,6 @@
 
 use std::cell::OnceCell;
 
-use serde::Serialize;
-
 use super::case::{Case, Input};
 use super::fixture::{Fixture, Prepared, Run};
 use crate::core::array::Array;
@@ -30,28 +28,6 @@ pub struct Outcome {
     pub gradient: Option<f64>,
     /// Failures, empty for a pass.
     pub failures: Vec<String>,
-}
-
-/// An outcome as it is listed.
-#[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    pub op: &'static str,
-    pub case: String,
-    pub variant: String,
-    /// Largest error as a fraction of its tolerance; null when it is not finite.
-    pub forward: f64,
-    /// As `forward`; null also for ops without gradients.
-    pub gradient: Option<f64>,
-    pub passed: bool,
-    pub failures: Vec<String>,
-}
-
-impl From<Outcome> for Row {
-    fn from(o: Outcome) -> Row {
-        let passed = o.passed();
-        let (variant, failures) = (o.target.to_string(), o.failures);
-        Row { op: o.op, case: o.case, variant, forward: o.forward, gradient: o.gradient, passed, failures }
-    }
 }
 
 impl Outcome {

@@ -36,6 +36,10 @@ pub struct Args {
     /// embeddings, if all runs are on those
     #[arg(long, value_name = "DATASET")]
     calibrate: PathBuf,
+    /// Fraction of recordings that have an instrument: clips that are labelled for it, as OpenMIC-2018's, were chosen, and
+    /// more of them have it [default: the fraction of the labelled clips]
+    #[arg(long, value_name = "P", value_parser = fraction)]
+    prior: Option<f64>,
     /// Share of each run in the mean of the log-odds [default: the same for all]
     #[arg(long, value_name = "W,...", value_delimiter = ',', value_parser = weight)]
     weights: Vec<f64>,
@@ -55,6 +59,11 @@ pub struct Args {
 fn weight(text: &str) -> Result<f64, String> {
     let weight = text.parse().ok().filter(|w: &f64| w.is_finite() && *w > 0.0);
     weight.ok_or_else(|| "a number above 0 is expected".into())
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    let fraction = text.parse().ok().filter(|p: &f64| *p > 0.0 && *p < 1.0);
+    fraction.ok_or_else(|| "a number between 0 and 1 is expected".into())
 }
 
 impl Args {
@@ -94,7 +103,7 @@ impl Args {
             let reason = "has no recordings in its test split that can be used: nothing was written";
             return Err(Error::data(&self.calibrate, reason).into());
         }
-        ensemble.fitted = Some(answered.fit());
+        ensemble.fitted = Some(answered.fit(self.prior));
         save_ensemble(&self.out, &ensemble)?;
         let bytes = std::fs::metadata(&self.out).map_err(Error::io(&self.out))?.len();
         let (dataset, device) = (self.calibrate.display().to_string(), gpu.adapter().name.clone());

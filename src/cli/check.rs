@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use serde::Serialize;
-use wmic::check::{Check, Row, list};
-use wmic::core::numbers::{duration, percent};
+use wmic::check::{Check, CheckReport, Row, list, share};
+use wmic::core::numbers::duration;
 use wmic::ops::select;
 use wmic::report::tables::table::Style;
 use wmic::web::page::write_checks;
@@ -33,17 +32,10 @@ pub struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "json")]
     web: Option<PathBuf>,
 
-    /// Print JSON: {device, checks: [{op, case, variant, forward, gradient, passed, failures}], passed, failed}
+    /// Print JSON: {device, wmic_version, checks: [{op, case, variant, forward, gradient, passed, failures}], passed,
+    /// failed}
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Serialize)]
-struct Summary {
-    device: String,
-    checks: Vec<Row>,
-    passed: usize,
-    failed: usize,
 }
 
 impl Args {
@@ -81,11 +73,10 @@ impl Args {
             }
         }
         drop(progress);
-        let failed = rows.iter().filter(|row| !row.passed).count();
-        let (total, device) = (rows.len(), gpu.adapter().name.clone());
-        let passed = total - failed;
+        let report = CheckReport::new(gpu.adapter().name.clone(), rows);
+        let (total, failed, device) = (report.checks.len(), report.failed, &report.device);
         if self.json {
-            output::print_json(&Summary { device, checks: rows, passed, failed })?;
+            output::print_json(&report)?;
         } else {
             let took = duration(start.elapsed().as_secs_f64());
             output::print(&match failed {
@@ -128,7 +119,7 @@ impl Columns {
     fn line(&self, row: &Row) -> String {
         let result = if row.passed { self.styled("ok", "32") } else { self.styled("FAILED", "31") };
         let (forward, gradient) = (share(row.forward), row.gradient.map_or("-".into(), share));
-        let mut line = self.cells(row.op, &row.case, &row.variant, &forward, &gradient, &result);
+        let mut line = self.cells(&row.op, &row.case, &row.variant, &forward, &gradient, &result);
         line.extend(row.failures.iter().map(|failure| format!("  {failure}\n")));
         line
     }
@@ -136,14 +127,5 @@ impl Columns {
     /// `text` in an ANSI style, where there are colours.
     fn styled(&self, text: &str, style: &str) -> String {
         if self.style.colour { format!("\x1b[{style}m{text}\x1b[0m") } else { text.into() }
-    }
-}
-
-/// An error as a percentage of its tolerance.
-fn share(v: f64) -> String {
-    match v {
-        v if v.is_nan() => "-".into(),
-        v if v >= 100.0 => "> 9999 %".into(),
-        v => percent(v),
     }
 }

@@ -33,11 +33,9 @@ impl Device {
     }
 }
 
-/// The tilings that `wmic tune` keeps for the adapter, for new runs and predictions; those of a damaged file are not
-/// used, and the user is told so.
+/// The tilings that `wmic tune` keeps for the adapter, for new runs and predictions.
 pub fn kept_tuning(gpu: &Gpu) -> Option<Tuning> {
-    let damaged = |error| note(&one_line(&format!("warning: {error}; the default tiles are used")));
-    Tuning::kept(gpu.adapter()).map_err(damaged).ok()
+    Tuning::usable(gpu.adapter(), &mut |line| note(&one_line(line)))
 }
 
 /// The per-class table and the summary line, or the JSON object.

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::common::Status;
 use super::output::{note, print_json};
+use super::settings::variant;
 use wmic::core::files::{write_atomic, write_dir_atomic};
 use wmic::predict::bundle::portable;
 use wmic::predict::bundled::Parts;
@@ -15,7 +16,7 @@ use wmic::predict::recogniser::Options;
 use wmic::predict::trained::{Trained, TrainedModel};
 use wmic::report::model_card::{Described, model_card};
 use wmic::run::run_dir::RunDir;
-use wmic::web::page::write_recogniser;
+use wmic::web::page::{Stored, write_recogniser};
 use wmic::{Error, Result, core};
 
 /// Export the best weights of one seed, or a web page that recognises recordings
@@ -40,6 +41,10 @@ pub struct Args {
     /// Write a web page into this new or empty folder, to be put on a web server
     #[arg(long, value_name = "DIR")]
     web: Option<PathBuf>,
+    /// How the page stores the weights of VGGish and YAMNet: in 16 bits, or for a download of little more than half in
+    /// 8 bits, which moves probabilities by up to about .002
+    #[arg(long, value_name = "HOW", value_parser = variant::<Stored>(), default_value = "f16", requires = "web")]
+    weights: Stored,
     /// Print one JSON object: seed, epoch, format, file; of a page: folder, files, bytes
     #[arg(long)]
     json: bool,
@@ -91,13 +96,13 @@ impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
         match (&self.web, &self.run, &self.out) {
             (Some(dir), run, _) => self.page(dir, run.as_ref())?,
-            (None, Some(run), Some(out)) => self.weights(run, out)?,
+            (None, Some(run), Some(out)) => self.file(run, out)?,
             (None, ..) => unreachable!("both are required without --web"),
         }
         Ok(Status::Done)
     }
 
-    fn weights(&self, run: &Path, out: &Path) -> anyhow::Result<()> {
+    fn file(&self, run: &Path, out: &Path) -> anyhow::Result<()> {
         let format = Format::of(self.format, out)?;
         let run = RunDir::open(run)?;
         let trained = Trained::load(&run)?;
@@ -134,7 +139,7 @@ impl Args {
     fn page(&self, dir: &Path, run: Option<&PathBuf>) -> anyhow::Result<()> {
         let parts = run.is_none().then_some(Parts::Musicnn);
         let models = Models::load(&run.cloned().into_iter().collect::<Vec<_>>(), parts)?;
-        write_recogniser(dir, models.mixture, &Options::default())?;
+        write_recogniser(dir, models.mixture, &Options::default(), self.weights)?;
         let sizes = std::fs::read_dir(dir)
             .map_err(Error::io(dir))?
             .map(|entry| Ok(entry.and_then(|entry| entry.metadata()).map_err(Error::io(dir))?.len()));
@@ -169,7 +174,7 @@ fn folder(run: &RunDir, trained: &Trained, out: &Path, r: usize) -> Result<()> {
         if matches!(trained.model, TrainedModel::Network(_)) {
             match trained.export_onnx(&folder.join("model.onnx"), r) {
                 Ok(()) => files.push(("model.onnx", "the same as an ONNX model: features to probabilities")),
-                Err(error @ Error::Usage(_)) => note(&format!("without model.onnx: {error}")),
+                Err(error @ Error::NoOnnx { .. }) => note(&format!("without model.onnx: {error}")),
                 Err(error) => return Err(error),
             }
         }

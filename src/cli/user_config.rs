@@ -6,10 +6,9 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 use wmic::core::files::set_cache_folder;
+use wmic::core::toml::read_toml;
 use wmic::{Error, Result};
 
-/// Largest file.
-const LIMIT: u64 = 1 << 20;
 const VARIABLE: &str = "WMIC_CONFIG";
 
 #[derive(Debug, Default, Deserialize)]
@@ -28,7 +27,7 @@ static CONFIG: OnceLock<UserConfig> = OnceLock::new();
 /// Reads it, once, before a command runs.
 ///
 /// # Errors
-/// `Usage` for a file that cannot be read, is not TOML or has other keys.
+/// `Io` for a file that cannot be read; `Data`, with the line, for one that is not TOML or has other keys.
 pub fn load() -> Result<()> {
     let config = match place() {
         Some((path, asked)) if asked || path.exists() => read(&path)?,
@@ -56,16 +55,10 @@ fn place() -> Option<(PathBuf, bool)> {
 }
 
 fn read(path: &Path) -> Result<UserConfig> {
-    let bad = |reason: String| Error::Usage(format!("{}: {reason}", path.display()));
-    let length = std::fs::metadata(path).map_err(Error::io(path))?;
-    if !length.is_file() || length.len() > LIMIT {
-        return Err(bad("is not a file of settings".into()));
-    }
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let mut config: UserConfig = toml::from_str(&text).map_err(|e| bad(e.message().into()))?;
+    let mut config: UserConfig = read_toml(path)?;
     for path_of in [&mut config.cache, &mut config.run].into_iter().flatten() {
         if path_of.as_os_str().is_empty() {
-            return Err(bad("has an empty path".into()));
+            return Err(Error::data(path, "has an empty path"));
         }
         *path_of = absolute(path_of, path);
     }

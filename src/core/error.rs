@@ -27,6 +27,10 @@ pub enum Error {
     #[error("{op} has no gradient, but one is needed by a trainable parameter below it")]
     NoGradient { op: &'static str },
 
+    /// An op, or a variant of one, that has not been written in ONNX's operators.
+    #[error("a model with {op} cannot be exported to ONNX")]
+    NoOnnx { op: &'static str },
+
     /// More than this adapter supports, e.g. in a single allocation or dispatch. Raised before the start.
     #[error(
         "{what} needs {need} {unit}, this adapter allows {have}; try fewer `seeds`, a smaller `batch` or shorter clips"

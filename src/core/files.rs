@@ -175,6 +175,10 @@ pub(crate) fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>
 
 /// The first `length` bytes of a file, or all that it has: what tells formats apart.
 pub(crate) fn read_start(path: &Path, length: usize) -> Result<Vec<u8>> {
+    // Reading a device or a pipe may never end.
+    if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
+        return Err(Error::data(path, "is not a file"));
+    }
     let mut start = vec![];
     let read = File::open(path).and_then(|file| file.take(length as u64).read_to_end(&mut start));
     read.map_err(Error::io(path))?;

@@ -11,8 +11,8 @@ const LIMIT: u64 = 1 << 20;
 /// Reads settings from a TOML file.
 ///
 /// # Errors
-/// `Data` with the line of the error.
-pub(crate) fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+/// `Io` for a file that cannot be read; `Data` for one that is too large or not text, else with the line of the error.
+pub fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     parse_toml(path, &read_toml_text(path)?)
 }
 

@@ -33,7 +33,7 @@ pub use features_npz::{npz_note, write_npz};
 pub use mapped::Mapped;
 pub(crate) use mix::SR as MIXTURE_SR;
 pub use mix::{MixConfig, Mixer, Mixing, Mixture, Notes, Part, Piece, write_mixtures};
-pub(crate) use npz::read_array;
+pub(crate) use npz::{has_array, read_array};
 pub use openmic::{features_npz, has_class_map, has_features, load_features};
 pub(crate) use own_labels::Times;
 pub use own_labels::{Unlisted, has_own_labels};

@@ -353,6 +353,11 @@ impl<W: Write + Seek> NpzWriter<W> {
     }
 }
 
+/// Whether `path` is an npz with an array `name`.
+pub(crate) fn has_array(path: &Path, name: &str) -> bool {
+    Npz::open(path).is_ok_and(|npz| npz.contains(name))
+}
+
 /// Reads the array `name` of an npz, which must have `len` elements, in any shape.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ use crate::core::error::{Error, Result};
 use crate::core::files::{is_leftover, read_start, sha256, try_lock_directory, write_atomic};
 use crate::core::tensors::{self, File, Tensor};
 use crate::core::{tflite, torch};
+use crate::data::has_array;
 use crate::features::scaling::PostProcess;
 use crate::features::weights::{About, Weights};
 use crate::features::yamnet;
@@ -216,8 +217,10 @@ fn recognise(path: &Path) -> Result<Content> {
         let network = Weights::network_of(&tensors);
         return Ok(Content::Network(network, tensors.tensors().into_iter().map(of).collect(), about));
     }
-    if let Ok(pca) = PostProcess::read(path) {
-        return Ok(Content::Pca(pca));
+    match PostProcess::read(path) {
+        Ok(pca) => return Ok(Content::Pca(pca)),
+        Err(error) if has_array(path, PCA[0]) => return Err(error),
+        Err(_) => {}
     }
     let read = torch::read(path)?;
     if read.is_empty() || !read.iter().all(|tensor| PCA.contains(&tensor.name.as_str())) {

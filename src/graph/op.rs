@@ -165,8 +165,8 @@ pub trait Op: Debug {
     /// Adds it to an ONNX model; gives the names of its outputs `y`.
     ///
     /// # Errors
-    /// `Usage` for an op, or a variant of one, that has not been written in ONNX's operators.
+    /// `NoOnnx` for an op, or a variant of one, that has not been written in ONNX's operators.
     fn onnx(&self, _x: &[Value], _to: &mut Operators) -> Result<Vec<String>> {
-        Err(Error::Usage(format!("a model with {} cannot be exported to ONNX", self.name())))
+        Err(Error::NoOnnx { op: self.name() })
     }
 }

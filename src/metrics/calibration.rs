@@ -71,6 +71,13 @@ impl Calibration {
         if fit.is_valid() { fit } else { prior }
     }
 
+    /// For clips of which the fraction `to` has the class instead of `from`, both between 0 and 1: the odds grow as
+    /// those of the fractions (Saerens, Latinne, Decaestecker: "Adjusting the outputs of a classifier to new a priori
+    /// probabilities", 2002).
+    pub fn with_prior(self, from: f64, to: f64) -> Calibration {
+        Calibration { intercept: self.intercept + logit(to) - logit(from), ..self }
+    }
+
     pub(crate) fn is_valid(&self) -> bool {
         self.slope > 0.0 && self.slope.is_finite() && self.intercept.is_finite()
     }
@@ -150,22 +157,26 @@ pub(crate) fn precision_index(wanted: f64) -> usize {
     precisions().position(|p| p >= wanted - 1e-9).expect("within the range")
 }
 
-/// What is less likely than this is not present, even where the others of its class are so certain, or so many of the
-/// clips that were labelled have it, that their mean would still be the precision wanted.
+/// What is less likely than this is not present, even where others are so certain, or so many of the clips that were
+/// labelled have what they were labelled for, that the mean would still be the precision wanted.
 const LEAST: f64 = 0.2;
 
-/// For each of [`precisions`], the lowest threshold at which a class is expected to reach it, from calibrated
-/// probabilities of validation clips: the mean of those at or above a threshold is the expected fraction that is right.
-/// 1 where none reaches it, so that nothing below certainty counts as present; never below [`LEAST`].
-pub fn precision_thresholds(calibrated: &[f64]) -> Vec<f64> {
+/// For each of [`precisions`], the lowest threshold at which it is expected of what is named, of all classes together,
+/// from calibrated probabilities of validation clips and the weight of each: the mean of those at or above a threshold
+/// is the expected fraction that is right. 1 where none reaches it, so that nothing below certainty counts as present;
+/// never below [`LEAST`].
+///
+/// Thresholds of single classes would depend on the few clips of each: a class of which no clip is certain could not be
+/// named at all.
+pub fn precision_thresholds(calibrated: &[(f64, f64)]) -> Vec<f64> {
     let mut sorted = calibrated.to_vec();
-    sorted.sort_by(|a, b| b.total_cmp(a));
+    sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
     // The mean of falling numbers falls. Equal ones count together.
-    let (mut sum, mut count) = (0.0, 0.0);
+    let (mut sum, mut total) = (0.0, 0.0);
     let mut reached = vec![];
-    for equal in sorted.chunk_by(|a, b| a == b) {
-        (sum, count) = (sum + equal.iter().sum::<f64>(), count + equal.len() as f64);
-        reached.push((sum / count, equal[0]));
+    for equal in sorted.chunk_by(|a, b| a.0 == b.0) {
+        (sum, total) = equal.iter().fold((sum, total), |(sum, total), (p, weight)| (sum + p * weight, total + weight));
+        reached.push((sum / total, equal[0].0));
     }
     let lowest = |wanted: f64| {
         while reached.last().is_some_and(|(precision, _)| *precision < wanted) {

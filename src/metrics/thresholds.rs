@@ -26,7 +26,7 @@ pub enum Threshold {
     Fixed(f64),
     /// Tuned per class.
     Tuned,
-    /// The lowest of each class with this expected precision, 0.5 to 0.99.
+    /// The lowest with this expected precision, 0.5 to 0.99, of all classes together.
     Precision(f64),
 }
 

@@ -58,6 +58,7 @@ mod variants;
 use crate::core::error::{Error, Result};
 
 pub use crate::check::Entry;
+pub(crate) use crate::check::joined;
 
 /// The ops to work on: all, or the one of that name.
 ///

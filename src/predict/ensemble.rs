@@ -49,18 +49,26 @@ pub struct Fitted {
 }
 
 impl Fitted {
-    /// Fits the pairs of probability and label of each class.
-    pub fn of_classes(labelled: &[Vec<(f32, bool)>]) -> Fitted {
-        let calibrations = Calibration::of_classes(labelled);
-        let mut fitted = Fitted { calibrations, ..Fitted::default() };
-        for (class, calibration) in labelled.iter().zip(&fitted.calibrations) {
-            let calibrated = |(p, label): &(f32, bool)| (calibration.apply(f64::from(*p)), *label);
-            let pairs: Vec<(f64, bool)> = class.iter().map(calibrated).collect();
-            let tuned: Vec<(f32, bool)> = pairs.iter().map(|(p, label)| (*p as f32, *label)).collect();
-            let probabilities: Vec<f64> = pairs.iter().map(|(p, _)| *p).collect();
+    /// Fits the pairs of probability and label of each class. `prior`: how many of the recordings that will be heard
+    /// have a class, of labelled clips that were chosen for it; between 0 and 1. `None`: as many as of these.
+    pub fn of_classes(labelled: &[Vec<(f32, bool)>], prior: Option<f64>) -> Fitted {
+        let mut fitted = Fitted::default();
+        let mut weighted = vec![];
+        for (class, curve) in labelled.iter().zip(Calibration::of_classes(labelled)) {
+            let fraction = class.iter().filter(|(_, label)| *label).count() as f64 / class.len() as f64;
+            // A class without both kinds of clips says nothing of how many there are.
+            let change = prior.map(|prior| (fraction, prior)).filter(|_| fraction > 0.0 && fraction < 1.0);
+            let (curve, [absent, present]) = match change {
+                Some((from, to)) => (curve.with_prior(from, to), [(1.0 - to) / (1.0 - from), to / from]),
+                None => (curve, [1.0; 2]),
+            };
+            let calibrated: Vec<(f64, bool)> = class.iter().map(|(p, l)| (curve.apply(f64::from(*p)), *l)).collect();
+            let tuned: Vec<(f32, bool)> = calibrated.iter().map(|(p, label)| (*p as f32, *label)).collect();
             fitted.thresholds.push(thresholds::tune(&tuned));
-            fitted.precision_thresholds.push(calibration::precision_thresholds(&probabilities));
+            weighted.extend(calibrated.iter().map(|(p, label)| (*p, if *label { present } else { absent })));
+            fitted.calibrations.push(curve);
         }
+        fitted.precision_thresholds = vec![calibration::precision_thresholds(&weighted); labelled.len()];
         fitted
     }
 

@@ -138,13 +138,14 @@ impl SplitPredictions {
         of_seeds.iter().map(|classes| Calibration::of_classes(classes)).collect()
     }
 
-    /// Of each seed, the thresholds of each class's calibrated probabilities for each of [`calibration::precisions`]
-    /// (R, K, P).
+    /// Of each seed, the thresholds of calibrated probabilities for each of [`calibration::precisions`], (R, K, P), the
+    /// same for all classes.
     pub fn precision_thresholds(&self, calibrations: &[Vec<Calibration>]) -> Vec<Vec<Vec<f64>>> {
-        self.per_class(|r, class, labelled| {
-            let apply = |(p, _): &(f32, bool)| calibrations[r][class].apply(f64::from(*p));
-            calibration::precision_thresholds(&labelled.iter().map(apply).collect::<Vec<f64>>())
-        })
+        let calibrated = self.per_class(|r, class, labelled| {
+            labelled.iter().map(|(p, _)| (calibrations[r][class].apply(f64::from(*p)), 1.0)).collect::<Vec<_>>()
+        });
+        let of_seed = |classes: &Vec<Vec<_>>| vec![calibration::precision_thresholds(&classes.concat()); classes.len()];
+        calibrated.iter().map(of_seed).collect()
     }
 
     /// The probabilities of the ensemble, the mean of the seeds that observe an entry, before and after calibration.

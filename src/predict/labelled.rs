@@ -113,15 +113,16 @@ impl Answered {
         }
     }
 
-    /// Calibrations and thresholds for the ensemble, from its probabilities before these.
-    pub fn fit(&self) -> Fitted {
+    /// Calibrations and thresholds for the ensemble, from its probabilities before these; `prior` as in
+    /// [`Fitted::of_classes`].
+    pub fn fit(&self, prior: Option<f64>) -> Fitted {
         let all = &self.probabilities[self.probabilities.len() - 1];
         let k = self.classes.len();
         let of_class = |class: usize| {
             let clips = (0..all.dims()[0]).map(|n| n * k + class).filter(|&i| self.observed.data()[i]);
             clips.map(|i| (all.data()[i], self.targets.data()[i] > 0.5)).collect()
         };
-        Fitted::of_classes(&(0..k).map(of_class).collect::<Vec<_>>())
+        Fitted::of_classes(&(0..k).map(of_class).collect::<Vec<_>>(), prior)
     }
 
     /// The scores of a model, or of the ensemble, at the threshold 0.5.

@@ -9,12 +9,14 @@ use serde_json::{Map, Value};
 
 use crate::core::error::{Error, Result};
 use crate::features::front_end::Source;
+use crate::gpu::Precision;
 use crate::metrics::thresholds::Threshold;
 use crate::nn::front_ends::vggish::Width;
 use crate::predict::ensemble::{Combination, Ensemble};
 use crate::predict::options::Options;
 use crate::predict::recognition::Recognition;
 use crate::predict::trained::Trained;
+use crate::run::tuning::Tuning;
 
 /// Ensembles of the same classes.
 #[derive(Clone)]
@@ -86,6 +88,14 @@ impl Mixture {
     /// `Usage` for a single-label model.
     pub fn set_threshold(&mut self, level: Threshold) -> Result<()> {
         self.models_mut().try_for_each(|trained| trained.set_threshold(level))
+    }
+
+    /// Replaces the tilings of all models, and, if one is given, the precision of their products.
+    pub fn set_kernels(&mut self, tuning: Option<&Tuning>, precision: Option<Precision>) {
+        for trained in self.models_mut() {
+            trained.config.tuning = tuning.cloned();
+            trained.config.precision = precision.unwrap_or(trained.config.precision);
+        }
     }
 
     /// Sets whether probabilities are calibrated.

@@ -18,7 +18,7 @@ impl Trained {
     /// `classes`.
     ///
     /// # Errors
-    /// `Usage` for a forest, and for models with ops that have no form in ONNX.
+    /// `Usage` for a forest, and `NoOnnx` for a model with an op that has no form in ONNX.
     pub fn export_onnx(&self, path: &Path, r: usize) -> Result<()> {
         let TrainedModel::Network(network) = &self.model else {
             let reason = format!("{} is no neural network: ONNX holds networks only", self.config.model);

@@ -66,6 +66,12 @@ impl Tuning {
         Ok(kept.unwrap_or_else(|| Tuning::none(adapter)))
     }
 
+    /// As [`Tuning::kept`], for new runs and predictions: of a damaged file `None`, and `tell` is called with a line.
+    pub fn usable(adapter: &Adapter, tell: &mut dyn FnMut(&str)) -> Option<Tuning> {
+        let damaged = |error| tell(&format!("warning: {error}; the default tiles are used"));
+        Tuning::kept(adapter).map_err(damaged).ok()
+    }
+
     /// Keeps these choices instead of earlier ones.
     ///
     /// # Errors

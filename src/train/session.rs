@@ -125,7 +125,7 @@ impl<'a> Session<'a> {
         (out, force): (&Path, bool),
         blocks: &[RunDir],
     ) -> Result<Session<'a>> {
-        let (mut whole, mut history, mut started) = (None::<Trained>, vec![], None);
+        let (mut whole, mut history, mut begun) = (None::<Trained>, vec![], None);
         for block in blocks {
             let RunRecord { config: of_block, run } = block.record()?;
             same_data(block, &run, data)?;
@@ -136,13 +136,13 @@ impl<'a> Session<'a> {
             }
             let trained = Trained::load(block)?;
             history.extend(block.metrics()?);
-            started.get_or_insert(run);
+            begun.get_or_insert((run, of_block.tuning));
             match &mut whole {
                 Some(whole) => whole.append(trained)?,
                 None => whole = Some(trained),
             }
         }
-        let (Some(whole), Some(started)) = (whole, started) else {
+        let (Some(whole), Some((started, tuning))) = (whole, begun) else {
             return Err(Error::Usage("a run needs blocks of its seeds".into()));
         };
         if whole.about.seeds != config.seeds {
@@ -150,12 +150,12 @@ impl<'a> Session<'a> {
             return Err(Error::Usage(format!("the blocks have the seeds {seeds:?}, not {asked:?}")));
         }
         history.sort_by_key(|row: &EpochRow| row.epoch);
-        let adapter = started.adapter.clone();
+        let (config, adapter) = (Config { tuning, ..config.clone() }, started.adapter.clone());
         let run = RunDir::create(out, force, &RunRecord { config: config.clone(), run: started })?;
         run.write_splits(data)?;
         run.write_metrics(&history)?;
         whole.save(&run.model())?;
-        Ok(Session { gpu, config: config.clone(), data, run, adapter, trainer: None, history: Some(history) })
+        Ok(Session { gpu, config, data, run, adapter, trainer: None, history: Some(history) })
     }
 
     /// Resumes a run from its saved state. `config` are its settings, in which paths may have changed.

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use half::f16;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::files::write_atomic;
 use crate::core::hash::Fingerprint;
@@ -17,10 +19,29 @@ pub(super) const CONTENTS: &str = "weights.bin";
 
 /// Contents start at multiples of so many bytes, as typed arrays need.
 const ALIGN: usize = 4;
+/// Values in 8 bits that share a scale. With one for each output probabilities moved twice as much.
+const BLOCK: usize = 32;
+/// Fewer values are not worth it.
+const LARGE: usize = 1024;
+/// The largest code of 8 bits.
+const MAX_CODE: f32 = 127.0;
+
+/// How a page stores the matrices and convolutions of front ends: of VGGish, nearly all that is downloaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stored {
+    /// In 16 bits.
+    #[default]
+    #[serde(rename = "f16")]
+    Half,
+    /// In 8 bits, and a scale for every 32 of them.
+    #[serde(rename = "8bit")]
+    Bytes,
+}
 
 /// What plans share.
 #[derive(Default)]
 pub(super) struct Pack {
+    stored: Stored,
     shaders: Vec<Shader>,
     pipelines: Vec<Value>,
     contents: Vec<Value>,
@@ -38,17 +59,24 @@ pub(super) enum Precision {
     Exact,
     /// Rounded to 16 bits, if they are in range.
     Half,
+    /// Rounded to 8 bits, relative to the largest value of a block.
+    Bytes,
 }
 
 /// The contents of buffers that a plan refers to by name.
 pub(super) type Bound = HashMap<String, usize>;
 
 impl Pack {
+    /// With the weights of front ends stored so.
+    pub fn storing(stored: Stored) -> Pack {
+        Pack { stored, ..Pack::default() }
+    }
+
     /// Adds the content of a buffer, as words of 32 bits; returns its index.
     pub fn content(&mut self, words: &[u32], precision: Precision) -> usize {
         let mut fingerprint = Fingerprint::default();
         fingerprint.mix_bytes(bytemuck::cast_slice(words));
-        fingerprint.mix(u64::from(precision == Precision::Half));
+        fingerprint.mix(precision as u64);
         let index = self.contents.len();
         let known = *self.known.entry(fingerprint.finish()).or_insert(index);
         if known < index {
@@ -57,22 +85,37 @@ impl Pack {
         let halves: Vec<f16> = words.iter().map(|w| f16::from_f32(f32::from_bits(*w))).collect();
         let fits = |(half, word): (&f16, &u32)| match precision {
             Precision::Exact => half.to_f32().to_bits() == *word,
-            Precision::Half => half.is_finite(),
+            Precision::Half | Precision::Bytes => half.is_finite(),
         };
-        let at = self.bytes.len();
-        let dtype = match halves.iter().zip(words).all(fits) {
-            true => {
+        let mut record = json!({ "at": self.bytes.len(), "len": words.len() });
+        record["dtype"] = match (halves.iter().zip(words).all(fits), precision) {
+            (true, Precision::Bytes) => {
+                record["block"] = BLOCK.into();
+                self.bytes.extend(in_bytes(bytemuck::cast_slice(words)));
+                "i8"
+            }
+            (true, _) => {
                 self.bytes.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
                 "f16"
             }
-            false => {
+            (false, _) => {
                 self.bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
                 "u32"
             }
-        };
+        }
+        .into();
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
-        self.contents.push(json!({ "at": at, "len": words.len(), "dtype": dtype }));
+        self.contents.push(record);
         index
+    }
+
+    /// Adds weights of a front end.
+    pub fn weights(&mut self, array: &Array<f32>) -> usize {
+        let precision = match self.stored {
+            Stored::Bytes if array.dims().len() > 1 && array.data().len() >= LARGE => Precision::Bytes,
+            _ => Precision::Half,
+        };
+        self.content(bytemuck::cast_slice(array.data()), precision)
     }
 
     /// A plan that reads these places. Buffers that it refers to by a name that is not `bound` are inputs.
@@ -160,7 +203,37 @@ impl Pack {
     }
 }
 
+/// The scales of the blocks in f32, and then a code from -127 to 127 for each value.
+fn in_bytes(values: &[f32]) -> Vec<u8> {
+    let scale = |values: &[f32]| values.iter().fold(0.0f32, |most, v| most.max(v.abs())) / MAX_CODE;
+    let code = |value: &f32, scale: f32| if scale > 0.0 { (value / scale).round() as i8 } else { 0 };
+    let scales = values.chunks(BLOCK).flat_map(|values| scale(values).to_le_bytes());
+    let codes = values.chunks(BLOCK).flat_map(|values| {
+        let scale = scale(values);
+        values.iter().map(move |value| code(value, scale) as u8)
+    });
+    scales.chain(codes).collect()
+}
+
 /// The error for what a page cannot do.
 pub(super) fn unsupported(what: &str) -> Error {
     Error::Usage(format!("{what}: that cannot be exported as a web page"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_within_half_a_step() {
+        let values: Vec<f32> = (0..80).map(|i| if i < 32 { 0.0 } else { (i as f32 - 50.0) * 1e-3 }).collect();
+        let bytes = in_bytes(&values);
+        let (scales, codes) = bytes.split_at(4 * 3);
+        assert_eq!(codes.len(), values.len());
+        for (i, (value, code)) in values.iter().zip(codes).enumerate() {
+            let scale = f32::from_le_bytes(scales[i / BLOCK * 4..][..4].try_into().unwrap());
+            let error = (f32::from(*code as i8) * scale - value).abs();
+            assert!(error <= 0.5001 * scale, "{value} as {code}, {scale}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::pack::Pack;
+pub use super::pack::Stored;
 use super::{checks, recogniser};
 use crate::check::{Case, Entry};
 use crate::core::error::Result;
@@ -46,8 +47,8 @@ const WEB_STYLE: &str = include_str!("../../assets/web/web.css");
 /// # Errors
 /// `Usage` for models that a page cannot replay (see the message), and those of
 /// [`Recogniser::new`](crate::Recogniser::new).
-pub fn write_recogniser(dir: &Path, mixture: Mixture, options: &Options) -> Result<()> {
-    let mut pack = Pack::default();
+pub fn write_recogniser(dir: &Path, mixture: Mixture, options: &Options, stored: Stored) -> Result<()> {
+    let mut pack = Pack::storing(stored);
     let description = recogniser::describe(mixture, options, &mut pack)?;
     write(dir, &pack, description, &RECOGNISER)
 }

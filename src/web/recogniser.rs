@@ -175,8 +175,7 @@ fn extractors(
 
 fn bind(weights: &Weights, prefix: &str, pack: &mut Pack, bound: &mut Bound) {
     for (name, array) in weights.named(prefix) {
-        let content = pack.content(bytemuck::cast_slice(array.data()), Precision::Half);
-        bound.insert(name.clone(), content);
+        bound.insert(name.clone(), pack.weights(array));
     }
 }
 

@@ -125,6 +125,25 @@ fn check_passes_and_reports_it() {
         let below_tolerance = |key: &str| check[key].as_f64().is_some_and(|share| (0.0..=1.0).contains(&share));
         assert!(below_tolerance("forward") && below_tolerance("gradient") && check["passed"] == true, "{check}");
     }
+
+    // Beside what a page has saved, where a case has failed.
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let mut page = summary.clone();
+    (page["device"], page["agent"]) = ("Some\x1b[2JGPU".into(), "Browser/9".into());
+    let failed = serde_json::json!({ "forward": null, "passed": false, "failures": ["output 0[0] is NaN"] });
+    page["checks"][0].as_object_mut().unwrap().extend(failed.as_object().unwrap().clone());
+    std::fs::write(at("here.json"), summary.to_string()).unwrap();
+    std::fs::write(at("page.json"), page.to_string()).unwrap();
+    let text = stdout(&["bench", "--compare", &at("here.json"), &at("page.json")]);
+    assert!(text.contains(&format!("all {rows} checks passed")) && text.contains("Browser/9"), "{text}");
+    assert!(text.contains(&format!("1 of {rows} checks FAILED")) && !text.contains('\x1b'), "{text}");
+    let row = text.lines().find(|line| line.starts_with("activation ")).unwrap();
+    assert!(row.contains(" %") && row.ends_with('-'), "the error of the page's is not finite: {row}");
+    assert!(text.contains("FAILED on 2: activation: ") && text.contains("output 0[0] is NaN"), "{text}");
+    rejected(&["bench", "--compare", &at("here.json"), "--csv", &at("a.csv")], "have checks alone");
+    std::fs::write(at("page.json"), page.to_string().replace("\"case\"", "\"name\"")).unwrap();
+    rejected(&["bench", "--compare", &at("page.json")], "page.json:1: not a benchmark file of wmic: missing field");
 }
 
 /// A copy of the shaders in which `from` in `file` reads `to`, for WMIC_SHADERS.

@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use predicates::prelude::*;
 use predicates::str::contains;
 
+use crate::audio::text;
 use crate::support::{stdout, wmic};
 use crate::train::shared;
 
@@ -17,9 +19,12 @@ fn defaults_are_read_and_mistakes_in_them_are_told() {
         command.env("WMIC_CONFIG", &file);
         command
     };
-    for (text, why) in
-        [("devise = \"x\"", "unknown field `devise`"), ("device = 3", "wmic.toml: "), ("device = ", "wmic.toml: ")]
-    {
+    for (text, why) in [
+        ("# mine\ndevise = \"x\"", "wmic.toml:2: unknown field `devise`"),
+        ("device = 3", "wmic.toml:1: "),
+        ("device = ", "wmic.toml:1: "),
+        ("run = \"\"", "wmic.toml: has an empty path"),
+    ] {
         with(text, &["devices"]).assert().code(2).stdout("").stderr(contains(why));
     }
     with("device = \"no such adapter\"", &["check", "--op", "add"])
@@ -31,19 +36,37 @@ fn defaults_are_read_and_mistakes_in_them_are_told() {
     missing.env("WMIC_CONFIG", dir.path().join("none.toml")).assert().code(2).stderr(contains("none.toml"));
 }
 
-/// The run of `wmic.toml` answers where none is given, and one that is given before it.
+/// The run of `wmic.toml` answers where none is given; paths are relative to the file, or to the user's folder.
 #[test]
 fn a_default_run_answers_where_none_is_given() {
-    let dir = tempfile::tempdir().unwrap();
-    let link = dir.path().join("run");
-    crate::support::copy(shared().run(), &link);
-    let file = dir.path().join("wmic.toml");
-    fs::write(&file, "run = \"run\"\n").unwrap();
-    let data = shared().data();
-    let mut by_default = wmic(&["predict", &data, "--format", "csv"]);
-    let done = by_default.env("WMIC_CONFIG", &file).assert().success().stderr(contains("as wmic.toml says"));
-    let expected = stdout(&["predict", &shared().run(), &data, "--format", "csv"]);
-    assert_eq!(String::from_utf8(done.get_output().stdout.clone()).unwrap(), expected);
+    let (dir, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (file, run, data) = (dir.path().join("wmic.toml"), shared().run(), shared().data());
+    let expected = stdout(&["predict", &run, &data, "--format", "csv"]);
+    let with = |text: &str, args: &[&str]| {
+        fs::write(&file, text).unwrap();
+        let mut command = wmic(&[&["predict"][..], args, &[&data, "--format", "csv"]].concat());
+        command.env("WMIC_CONFIG", &file).env("HOME", home.path()).assert().success().stdout(expected.clone())
+    };
+    crate::support::copy(&run, dir.path().join("run"));
+    with("run = \"run\"\n", &[]).stderr(contains("as wmic.toml says"));
+    if cfg!(unix) {
+        crate::support::copy(&run, home.path().join("mine"));
+        with("run = \"~/mine\"\n", &[]).stderr(contains("mine, as wmic.toml says"));
+    }
+    with("run = \"nowhere\"\n", &[&run]).stderr(contains("wmic.toml").not());
+}
+
+/// Features are kept in the folder of `wmic.toml`: those that are there are not extracted again.
+#[test]
+fn the_cache_is_where_wmic_toml_says() {
+    let (dir, audio) = (tempfile::tempdir().unwrap(), crate::audio::shared());
+    let (file, out) = (dir.path().join("wmic.toml"), dir.path().join("run"));
+    fs::write(&file, format!("cache = {:?}\n", audio.at("cache"))).unwrap();
+    let mut train = wmic(&["train", &audio.data(), "--model", "att-tf", "--epochs", "1", "--out", text(&out)]);
+    train.args(["--frontend-weights", "random", "--width", "1/8"]);
+    train.env("WMIC_CONFIG", &file).env("XDG_CACHE_HOME", dir.path()).assert().success();
+    let mut elsewhere = fs::read_dir(dir.path().join("wmic")).into_iter().flatten().map(|entry| entry.unwrap().path());
+    assert!(elsewhere.all(|path| path.extension().is_none_or(|e| e != "npz")));
 }
 
 #[test]

@@ -83,6 +83,40 @@ fn rejected(mut command: Command, why: &str) {
     command.assert().code(2).stdout("").stderr(contains(why).and(one_line));
 }
 
+/// An npz with arrays of f64 in its zip, as numpy writes them.
+fn npz(arrays: &[(&str, &[usize], f64)]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(vec![]));
+    for (name, shape, value) in arrays {
+        let shape: String = shape.iter().map(|len| format!("{len}, ")).collect();
+        let header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({shape}), }}");
+        let header = format!("{header:<117}\n");
+        zip.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(&[b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat())
+            .unwrap();
+        let len: usize = shape.split(", ").filter_map(|len| len.parse::<usize>().ok()).product();
+        zip.write_all(&value.to_le_bytes().repeat(len)).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+#[test]
+fn a_pca_that_is_none_is_rejected() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("pca.npz");
+    let (matrix, means) = ("pca_eigen_vectors", "pca_means");
+    for (bytes, why) in [
+        (npz(&[(matrix, &[128, 127], 1.0), (means, &[128], 0.0)]), "pca.npz: pca_eigen_vectors"),
+        (npz(&[(matrix, &[128, 128], 1.0)]), "pca.npz: "),
+        (npz(&[(matrix, &[128, 128], f64::NAN), (means, &[128, 1], 0.0)]), "not finite"),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        rejected(at_home(home.path(), &["weights", "add", file.to_str().unwrap()]), why);
+    }
+    fs::write(&file, npz(&[(matrix, &[128, 128], 1.0), (means, &[128, 1], 0.0)])).unwrap();
+    rejected(at_home(home.path(), &["weights", "add", file.to_str().unwrap()]), "without VGGish's weights");
+    rejected(at_home(home.path(), &["weights", "add", "/dev/null"]), "is not a file");
+}
+
 #[test]
 fn a_download_that_fails_says_why() {
     let home = tempfile::tempdir().unwrap();

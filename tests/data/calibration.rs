@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use wmic::core::random::Stream;
 use wmic::metrics::calibration::{Calibration, expected_error, precision_thresholds, reliability};
+use wmic::predict::ensemble::Fitted;
 
 fn sigmoid(z: f64) -> f64 {
     1.0 / (1.0 + (-z).exp())
@@ -58,13 +59,55 @@ fn a_class_with_few_labels_takes_the_curve_of_all() {
 #[test]
 fn a_wished_precision_is_reached_on_calibrated_probabilities() {
     // 0.9 0.9 0.6 0.6 0.1: the running means are .9 .9 .8 .75 .62. Less than 0.2 is never present.
-    let thresholds = precision_thresholds(&[0.6, 0.1, 0.9, 0.6, 0.9]);
+    let thresholds = precision_thresholds(&[0.6, 0.1, 0.9, 0.6, 0.9].map(|p| (p, 1.0)));
     // For 0.5, 0.51 ... 0.99.
     assert_eq!(thresholds.len(), 50);
     for (wished, threshold) in [(0.95, 1.0), (0.85, 0.9), (0.8, 0.9), (0.75, 0.6), (0.6, 0.2), (0.5, 0.2)] {
         assert_eq!(thresholds[(wished * 100.0_f64).round() as usize - 50], threshold, "{wished}");
     }
     assert!(precision_thresholds(&[]).iter().all(|threshold| *threshold == 1.0));
+    // A clip of three times the weight counts as three: (0.9 + 3 x 0.5) / 4.
+    let thresholds = precision_thresholds(&[(0.9, 1.0), (0.5, 3.0)]);
+    assert_eq!((thresholds[10], thresholds[11]), (0.5, 0.9));
+}
+
+/// A class of which no clip is certain has the threshold of all others: its best clips are named.
+#[test]
+fn thresholds_are_those_of_all_classes_together() {
+    let clips = |positive: &[f32], negative: &[f32]| {
+        let labelled = |of: &[f32], label: bool| of.iter().map(|p| (*p, label)).collect::<Vec<_>>();
+        [labelled(positive, true), labelled(negative, false)].concat().repeat(20)
+    };
+    let classes = [clips(&[0.95, 0.9, 0.9], &[0.1, 0.05]), clips(&[0.45], &[0.4, 0.1, 0.1])];
+    let fitted = Fitted::of_classes(&classes, None);
+    let (first, second) = (&fitted.precision_thresholds[0], &fitted.precision_thresholds[1]);
+    assert_eq!(first, second);
+    assert!((0.2..0.5).contains(&first[10]), "{}", first[10]);
+}
+
+/// Two of five labelled clips have the class, one of eight recordings.
+#[test]
+fn a_prior_of_recordings_corrects_that_of_labelled_clips() {
+    let clips =
+        [vec![(0.8f32, true); 60], vec![(0.8, false); 20], vec![(0.2, true); 20], vec![(0.2, false); 100]].concat();
+    let [labelled, corrected] =
+        [None, Some(0.125)].map(|prior| Fitted::of_classes(std::slice::from_ref(&clips), prior));
+    let odds = |fitted: &Fitted, p: f64| {
+        let p = fitted.calibrations[0].apply(p);
+        p / (1.0 - p)
+    };
+    // The odds of the fractions are 2/3 and 1/7.
+    for p in [0.2, 0.8] {
+        let ratio = odds(&corrected, p) / odds(&labelled, p);
+        assert!((ratio - 1.5 / 7.0).abs() < 1e-9, "{ratio}");
+    }
+    // Of the labelled clips at .8 three in four are right, of the recordings 60 x .3125 of 60 x .3125 + 20 x 1.458.
+    assert!((labelled.calibrations[0].apply(0.8) - 0.75).abs() < 0.03);
+    assert!((corrected.calibrations[0].apply(0.8) - 0.39).abs() < 0.03);
+    assert!(labelled.precision_thresholds[0][10] < 0.8 && corrected.precision_thresholds[0][10] == 1.0);
+    // Without clips of both kinds there is nothing to correct.
+    let only = [vec![(0.5f32, true); 3]];
+    assert_eq!(Fitted::of_classes(&only, Some(0.1)), Fitted::of_classes(&only, None));
 }
 
 #[test]

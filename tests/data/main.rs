@@ -5,6 +5,7 @@ mod datasets;
 mod domain;
 mod events;
 mod metrics;
+mod onnx;
 mod own_labels;
 mod report;
 mod tflite;

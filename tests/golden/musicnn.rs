@@ -40,14 +40,12 @@ fn sound(clip: usize) -> Vec<f32> {
     values.iter().map(|v| (v * f64::from(LEVEL) / rms).clamp(-1.0, 1.0) as f32).collect()
 }
 
+/// `tolerance` is absolute.
 #[track_caller]
 fn assert_close(name: &str, got: &[f32], want: &Array<f64>, tolerance: f64) {
     assert_eq!(got.len(), want.data().len(), "{name}");
     for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
-        assert!(
-            (f64::from(*got) - want).abs() <= tolerance * want.abs().max(1.0),
-            "{name}[{i}] is {got}, musicnn gives {want}"
-        );
+        assert!((f64::from(*got) - want).abs() <= tolerance, "{name}[{i}] is {got}, musicnn gives {want}");
     }
 }
 

@@ -5,6 +5,7 @@ mod lines;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
+use wmic::bench::checks::{self, Results};
 use wmic::bench::comparison::compare;
 use wmic::bench::results::{BenchReport, PeerStep, StepResult};
 use wmic::bench::{FRONT_ENDS, Load, Step, Timer, front_end, kernels, peak, report, step, warnings};
@@ -78,7 +79,8 @@ pub struct Args {
     #[arg(long)]
     quick: bool,
 
-    /// Compare result files instead of measuring; the first is the baseline
+    /// Compare result files instead of measuring, the first is the baseline; files of `wmic check` (--json, or saved by
+    /// the page of --web) are compared among themselves
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["op", "device", "json", "out", "quick"])]
     compare: Option<Vec<PathBuf>>,
 
@@ -106,7 +108,22 @@ impl Args {
     }
 
     fn compare(&self, files: &[PathBuf]) -> anyhow::Result<()> {
-        let reports = files.iter().map(|file| BenchReport::load(file)).collect::<Result<Vec<_>>>()?;
+        let (mut reports, mut checked) = (vec![], vec![]);
+        for file in files {
+            match Results::load(file)? {
+                Results::Times(report) => reports.push(*report),
+                Results::Checks(report) => checked.push(report),
+            }
+        }
+        let checked = checks::compare(&checked, Style::of_stdout());
+        if reports.is_empty() {
+            return match [&self.csv, &self.plot, &self.markdown].into_iter().flatten().next() {
+                None => output::print(&checked),
+                Some(file) => {
+                    Err(Error::data(file, "would have times, and the files to compare have checks alone").into())
+                }
+            };
+        }
         let comparison = compare(&reports)?;
         if let Some(file) = &self.csv {
             comparison.save_csv(file)?;
@@ -115,7 +132,8 @@ impl Args {
             comparison.plot(file)?;
         }
         self.write_markdown(&comparison.markdown())?;
-        output::print(&comparison.text(Style::of_stdout()))
+        let gap = if checked.is_empty() { "" } else { "\n" };
+        output::print(&(comparison.text(Style::of_stdout()) + gap + &checked))
     }
 
     fn measure(&self) -> anyhow::Result<()> {

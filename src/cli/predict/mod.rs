@@ -58,7 +58,7 @@ pub struct Args {
     aggregate: Option<Aggregate>,
     #[arg(long, value_name = "P|tuned|precision:P", help = help_of_run("threshold"))]
     threshold: Option<Threshold>,
-    /// Lowest decision thresholds with this expected precision, 0.5 to 0.99, from the run's validation clips
+    /// Lowest decision threshold with this expected precision, 0.5 to 0.99, from the run's validation clips
     #[arg(long, value_name = "P", conflicts_with = "threshold", value_parser = precision)]
     precision: Option<Threshold>,
     /// Precision of the operands of matrix products and convolutions [default: that of the run, f32 or f16]
@@ -165,11 +165,7 @@ impl Args {
         let Models { mut mixture, weights, notes, .. } = models;
         self.threshold.or(self.precision).map_or(Ok(()), |level| mixture.set_threshold(level))?;
         mixture.set_calibrated(self.calibrate);
-        let tuning = kept_tuning(gpu);
-        for trained in mixture.models_mut() {
-            trained.config.tuning.clone_from(&tuning);
-            trained.config.precision = self.arithmetic.unwrap_or(trained.config.precision);
-        }
+        mixture.set_kernels(kept_tuning(gpu).as_ref(), self.arithmetic);
         let options = Options {
             hop: self.hop,
             aggregate: self.aggregate,

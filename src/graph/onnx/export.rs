@@ -10,7 +10,7 @@ use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::files::write_atomic;
 use crate::core::onnx::{self, Element, Size};
-use crate::graph::{Dtype, Graph, StorageKind, Tensor};
+use crate::graph::{Dtype, Graph, Storage, StorageKind, Tensor};
 
 /// An input of the whole.
 pub struct Input<'a> {
@@ -39,24 +39,25 @@ impl Export<'_> {
     /// Writes it.
     ///
     /// # Errors
-    /// `Usage` for an op without a form in ONNX.
+    /// `NoOnnx` for an op without a form in ONNX, and for other inputs than those listed.
     pub fn write(self, path: &Path) -> Result<()> {
-        let mut to = Operators::default();
-        let mut names = HashMap::new();
+        let mut values = Values::of(&self);
         for node in &self.graph.nodes {
-            let x = node.x.iter().map(|t| self.value(*t, &mut names, &mut to)).collect::<Result<Vec<_>>>()?;
-            let y = node.op.onnx(&x, &mut to)?;
-            names.extend(node.y.iter().copied().zip(y));
+            let x = node.x.iter().map(|t| values.of_tensor(*t)).collect::<Result<Vec<_>>>()?;
+            let y = node.op.onnx(&x, &mut values.to)?;
+            values.names.extend(node.y.iter().copied().zip(y));
         }
         let mut outputs = vec![];
         for (name, tensor) in &self.outputs {
-            let value = self.value(*tensor, &mut names, &mut to)?;
+            let value = values.of_tensor(*tensor)?;
+            let to = &mut values.to;
             let computed = to.of(&value);
             let identity = to.nodes.len();
             to.apply("Identity", &[&computed], &[]);
             to.nodes[identity].outputs = vec![(*name).into()];
             outputs.push(described(name, Element::F32, value.dims(), ""));
         }
+        let mut to = values.to;
         keep_needed(&mut to, &outputs);
         let is_used = |name: &str| to.nodes.iter().any(|node| node.inputs.iter().any(|input| input == name));
         let inputs = self.inputs.iter().filter_map(|input| Some((input, input.name.filter(|name| is_used(name))?)));
@@ -84,19 +85,38 @@ impl Export<'_> {
         };
         write_atomic(path, |out| out.write_all(&model.encode_to_vec()))
     }
+}
 
-    /// What a tensor of the graph is in ONNX.
-    fn value(&self, t: Tensor, names: &mut HashMap<Tensor, String>, to: &mut Operators) -> Result<Value> {
-        let graph = self.graph;
+/// What the tensors of a graph are in ONNX.
+struct Values<'a> {
+    of: &'a Export<'a>,
+    /// The tensor that was there first with each storage; later ones are in other shapes.
+    first: HashMap<Storage, Tensor>,
+    /// Of what has been computed.
+    names: HashMap<Tensor, String>,
+    to: Operators,
+}
+
+impl<'a> Values<'a> {
+    fn of(of: &'a Export<'a>) -> Values<'a> {
+        let mut first = HashMap::new();
+        for (i, (_, storage)) in of.graph.tensors.iter().enumerate() {
+            first.entry(*storage).or_insert(Tensor(i));
+        }
+        Values { of, first, names: HashMap::new(), to: Operators::default() }
+    }
+
+    fn of_tensor(&mut self, t: Tensor) -> Result<Value> {
+        let Export { graph, weights, inputs, .. } = self.of;
         let dims = graph.shape(t).dims().to_vec();
-        if let Some(name) = names.get(&t) {
+        if let Some(name) = self.names.get(&t) {
             return Ok(Value::Computed(name.clone(), dims));
         }
         let (spec, storage) = (&graph.tensors[t.0].0, graph.memory_of(t));
         match &graph.storages[storage.0].kind {
             StorageKind::Param(index) => {
                 let name = &graph.layout.params[*index].name;
-                let values = self.weights.get(name).ok_or_else(|| Error::Usage(format!("there is no {name}")))?;
+                let values = weights.get(name).ok_or_else(|| Error::Usage(format!("there is no {name}")))?;
                 Ok(Value::Known(values.clone().reshape(spec.shape.clone())))
             }
             StorageKind::Constant(bits) => {
@@ -107,26 +127,24 @@ impl Export<'_> {
                 Ok(Value::Known(Array::new(spec.shape.clone(), values.collect())))
             }
             StorageKind::Zeros => Ok(Value::Known(Array::zeros(spec.shape.clone()))),
-            kind => {
-                // The tensor that was there first, in another shape.
-                let first = (0..graph.tensors.len()).map(Tensor).find(|of| graph.tensors[of.0].1 == storage);
-                let first = first.expect("the tensor itself has the storage");
-                let input = self.inputs.iter().find(|input| input.tensor == first);
-                let name = match (input, names.get(&first)) {
+            StorageKind::Input { .. } | StorageKind::Computed | StorageKind::Detached(_) => {
+                let first = self.first[&storage];
+                let input = inputs.iter().find(|input| input.tensor == first);
+                let name = match (input, self.names.get(&first)) {
                     (Some(Input { name: None, known, .. }), _) => {
                         return Ok(Value::Known(Array::new(spec.shape.clone(), vec![*known; spec.shape.len()])));
                     }
                     (Some(Input { name: Some(name), .. }), _) => (*name).to_owned(),
                     (None, Some(name)) => name.clone(),
-                    (None, None) => return Err(Error::Usage(format!("ONNX: there is no {kind:?}"))),
+                    (None, None) => return Err(Error::NoOnnx { op: "frozen weights or a clock" }),
                 };
                 if graph.shape(first) == graph.shape(t) {
                     return Ok(Value::Computed(name, dims));
                 }
                 let mut shape: Vec<i64> = dims.iter().map(|n| *n as i64).collect();
                 shape[0] = -1;
-                let name = to.reshape(&name, &shape);
-                names.insert(t, name.clone());
+                let name = self.to.reshape(&name, &shape);
+                self.names.insert(t, name.clone());
                 Ok(Value::Computed(name, dims))
             }
         }

@@ -2,7 +2,7 @@
 
 use super::layer::{BatchNorm, Slices, infer, per_part};
 use crate::core::array::Array;
-use crate::core::error::Result;
+use crate::core::error::{Error, Result};
 use crate::gpu::Recorder;
 use crate::graph::onnx::operators::{Operators, Value};
 use crate::graph::{Cost, Io, Op, Outputs, Spec};
@@ -43,6 +43,9 @@ impl Op for Eval {
     }
 
     fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        if x[0].dims().len() == 2 {
+            return Err(Error::NoOnnx { op: "batch_norm of (B, F)" });
+        }
         // In f64, as the sums of scale and shift are not those of the kernel.
         let [gamma, beta, mean, var] = [2, 3, 4, 5].map(|i| x[i].known());
         let (gamma, beta, mean, var) = (gamma?, beta?, mean?, var?);

@@ -11,7 +11,9 @@
 mod cases;
 mod kernels;
 
-use super::{Entry, relu_gradient};
+use std::slice::from_ref;
+
+use super::{Entry, joined, relu_gradient};
 use crate::graph::slice_sums;
 use kernels::{RUNS, RUNS_UNALIGNED, SQUARE3_ALIGNED, SQUARE3_SINGLE, SUBGROUP8, TILES, UNALIGNED, WEIGHTS};
 
@@ -20,35 +22,17 @@ pub use kernels::{Conv2d, conv2d, same_padding};
 pub(crate) const OP: Entry = Entry {
     name: "conv2d",
     about: "convolution of images, stride 1 or 2, 'same' padding, ReLU fused",
-    shaders: &[
-        &TILES[0][0][0],
-        &TILES[0][0][1],
-        &TILES[0][1][0],
-        &TILES[0][1][1],
-        &TILES[0][2][0],
-        &TILES[0][2][1],
-        &TILES[1][0][0],
-        &TILES[1][0][1],
-        &TILES[1][1][0],
-        &TILES[1][1][1],
-        &TILES[1][2][0],
-        &TILES[1][2][1],
-        &WEIGHTS,
-        &slice_sums::SHADERS[0],
-        &slice_sums::SHADERS[1],
-        &SUBGROUP8,
-        &UNALIGNED,
-        &RUNS,
-        &RUNS_UNALIGNED,
-        &SQUARE3_ALIGNED[0],
-        &SQUARE3_ALIGNED[1],
-        &SQUARE3_ALIGNED[2],
-        &SQUARE3_SINGLE[0],
-        &SQUARE3_SINGLE[1],
-        &SQUARE3_SINGLE[2],
-        &relu_gradient::SHADERS[0],
-        &relu_gradient::SHADERS[1],
-        &relu_gradient::SHADERS[2],
-    ],
+    shaders: &joined::<28>(&[
+        TILES.as_flattened().as_flattened(),
+        from_ref(&WEIGHTS),
+        &slice_sums::SHADERS,
+        from_ref(&SUBGROUP8),
+        from_ref(&UNALIGNED),
+        from_ref(&RUNS),
+        from_ref(&RUNS_UNALIGNED),
+        &SQUARE3_ALIGNED,
+        &SQUARE3_SINGLE,
+        &relu_gradient::SHADERS,
+    ]),
     cases: cases::cases,
 };

@@ -178,7 +178,7 @@ impl Op for Linear {
 
     fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
         if self.segments > 1 || self.dropout.is_some() {
-            return Err(Error::Usage("linear in segments or with dropout cannot be exported to ONNX".into()));
+            return Err(Error::NoOnnx { op: "linear in segments or with dropout" });
         }
         // Those of all layers, one after the other.
         let of_layers = |which: Range<usize>| -> Result<Vec<f32>> {

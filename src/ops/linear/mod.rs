@@ -19,7 +19,7 @@ mod gradients;
 mod kernels;
 mod layer;
 
-use super::{Entry, activation, relu_gradient};
+use super::{Entry, activation, joined, relu_gradient};
 use crate::graph::slice_sums;
 use kernels::BIASES;
 
@@ -31,30 +31,13 @@ pub use layer::{linear, linear_dropout, linear_layers, linear_with};
 pub(crate) const OP: Entry = Entry {
     name: "linear",
     about: "fully connected layer, also grouped or several side by side, ReLU, dropout and sigmoid fused",
-    shaders: &[
-        &TILES[0][0][0],
-        &TILES[0][0][1],
-        &TILES[0][1][0],
-        &TILES[0][1][1],
-        &TILES[0][2][0],
-        &TILES[0][2][1],
-        &TILES[1][0][0],
-        &TILES[1][0][1],
-        &TILES[1][1][0],
-        &TILES[1][1][1],
-        &TILES[1][2][0],
-        &TILES[1][2][1],
-        &BIASES[0],
-        &BIASES[1],
-        &slice_sums::SHADERS[0],
-        &slice_sums::SHADERS[1],
-        &activation::SHADERS[0],
-        &activation::SHADERS[1],
-        &SUBGROUP8[0],
-        &SUBGROUP8[1],
-        &relu_gradient::SHADERS[0],
-        &relu_gradient::SHADERS[1],
-        &relu_gradient::SHADERS[2],
-    ],
+    shaders: &joined::<23>(&[
+        TILES.as_flattened().as_flattened(),
+        &BIASES,
+        &slice_sums::SHADERS,
+        &activation::SHADERS,
+        &SUBGROUP8,
+        &relu_gradient::SHADERS,
+    ]),
     cases: cases::cases,
 };

@@ -225,7 +225,7 @@ impl Op for Recurrent {
 
     fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
         if self.masked || self.started {
-            return Err(Error::Usage("a recurrent layer with dropout or a state cannot be exported to ONNX".into()));
+            return Err(Error::NoOnnx { op: "a recurrent layer with dropout or a state" });
         }
         let d = self.dims(x[0].dims());
         let (n, gates) = (self.directions, self.cell.gates());
