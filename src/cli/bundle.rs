@@ -36,8 +36,8 @@ pub struct Args {
     /// embeddings, if all runs are on those
     #[arg(long, value_name = "DATASET")]
     calibrate: PathBuf,
-    /// Fraction of recordings that have an instrument: clips that are labelled for it, as OpenMIC-2018's, were chosen, and
-    /// more of them have it [default: the fraction of the labelled clips]
+    /// Fraction of recordings that have an instrument: clips that are labelled for it, as OpenMIC-2018's, were chosen,
+    /// and more of them have it [default: the fraction of the labelled clips]
     #[arg(long, value_name = "P", value_parser = fraction)]
     prior: Option<f64>,
     /// Share of each run in the mean of the log-odds [default: the same for all]
