@@ -1,4 +1,5 @@
-// Attention pooling of instance probabilities over the valid instances t < lengths[b], for logits att, cla (B, T, K):
+// Attention pooling of instance probabilities over the valid instances t < lengths[b], for logits (B, T, 2 K), att and
+// then cla of each instance:
 //
 //   a = clamp(sigmoid(att), 1e-7, 1 - 1e-7)   w = a / sum_t a   c = sigmoid(cla)   s = sum_t w c   y = clamp(s, 0, 1)
 //   backward   ds = grad_y where 0 < s < 1, else 0;  grad_cla = ds w c (1 - c);  grad_att = ds (c - s) w (1 - a), 0
@@ -15,22 +16,19 @@ struct Params {
     k: u32,              // in Values
     lengths_stride: u32, // elements between replicas
     slice: u32,          // instances per invocation of the backward pass, and of sums in slices
-    accumulate_att: u32, // add to the gradient
-    accumulate_cla: u32,
+    accumulate: u32,     // add to the gradient
     softmax: u32,        // weights by softmax instead of sigmoid
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> att: array<Value>;               // (R, B, T, K)
-@group(0) @binding(2) var<storage, read> cla: array<Value>;               // (R, B, T, K)
+@group(0) @binding(1) var<storage, read> logits: array<Value>;            // (R, B, T, 2 K)
 @group(0) @binding(3) var<storage, read> lengths: array<u32>;             // (B) every lengths_stride
 @group(0) @binding(4) var<storage, read_write> y: array<Value>;           // (R, B, K)
 @group(0) @binding(5) var<storage, read_write> weights: array<Value>;     // (R, B, T, K)
 // (R, B, K): sum of a, 1 for no instances; by softmax max_t att + ln(sum of a)
 @group(0) @binding(6) var<storage, read_write> saved_total: array<Value>;
 @group(0) @binding(7) var<storage, read> grad_y: array<Value>;            // (R, B, K)
-@group(0) @binding(8) var<storage, read_write> grad_att: array<Value>;    // (R, B, T, K)
-@group(0) @binding(9) var<storage, read_write> grad_cla: array<Value>;    // (R, B, T, K)
+@group(0) @binding(8) var<storage, read_write> grad_logits: array<Value>; // (R, B, T, 2 K)
 // (R, B, slices, 3, K): level, total and sum of slices of T
 @group(0) @binding(10) var<storage, read_write> partial: array<Value>;
 
@@ -57,6 +55,9 @@ fn attention(v: Value, level: Value) -> Value {
     return keep_nan(v, clamp(sigmoid(v), Value(LOW), Value(HIGH)));
 }
 
+// att of an instance and Value; cla is K further. `row`: of the clip, counted over all replicas.
+fn logit_at(row: u32, t: u32, class_value: u32) -> u32 { return (row * p.t + t) * 2u * p.k + class_value; }
+
 // Partial sums of some instances, for their weights and the probability.
 struct Pool {
     level: Value, // by softmax the largest logit, else 0
@@ -64,19 +65,20 @@ struct Pool {
     sum: Value,   // sum of a c
 }
 
-// Of the instances begin <= t < end; `first`: offset of the clip's instances.
-fn pool(first: u32, begin: u32, end: u32) -> Pool {
+// Of the instances begin <= t < end of a clip.
+fn pool(row: u32, class_value: u32, begin: u32, end: u32) -> Pool {
     var level = Value(0.0);
     if p.softmax == 1u && begin < end {
-        level = att[first + begin * p.k];
-        for (var t = begin + 1u; t < end; t++) { level = max(level, att[first + t * p.k]); }
+        level = logits[logit_at(row, begin, class_value)];
+        for (var t = begin + 1u; t < end; t++) { level = max(level, logits[logit_at(row, t, class_value)]); }
     }
     var total = Value(0.0);
     var sum = Value(0.0);
     for (var t = begin; t < end; t++) {
-        let a = attention(att[first + t * p.k], level);
+        let at = logit_at(row, t, class_value);
+        let a = attention(logits[at], level);
         total += a;
-        sum += a * sigmoid(cla[first + t * p.k]);
+        sum += a * sigmoid(logits[at + p.k]);
     }
     return Pool(level, total, sum);
 }
@@ -98,10 +100,13 @@ fn attention_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
     let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
     if i >= p.b * p.k { return; }
     let n = valid(id.z, i / p.k);
-    let first = (id.z * p.b + i / p.k) * p.t * p.k + i % p.k;
-    let all = pool(first, 0u, n);
+    let row = id.z * p.b + i / p.k;
+    let first = row * p.t * p.k + i % p.k;
+    let all = pool(row, i % p.k, 0u, n);
     let total = store(id.z * p.b * p.k + i, all, n);
-    for (var t = 0u; t < n; t++) { weights[first + t * p.k] = attention(att[first + t * p.k], all.level) / total; }
+    for (var t = 0u; t < n; t++) {
+        weights[first + t * p.k] = attention(logits[logit_at(row, t, i % p.k)], all.level) / total;
+    }
     for (var t = n; t < p.t; t++) { weights[first + t * p.k] = Value(0.0); }
 }
 
@@ -114,7 +119,7 @@ fn attention_pool_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(
     if i >= p.b * slices * p.k { return; }
     let b = i / (slices * p.k);
     let begin = i / p.k % slices * p.slice;
-    let some = pool((id.z * p.b + b) * p.t * p.k + i % p.k, begin, min(begin + p.slice, valid(id.z, b)));
+    let some = pool(id.z * p.b + b, i % p.k, begin, min(begin + p.slice, valid(id.z, b)));
     let at = id.z * p.b * slices * 3u * p.k + i / p.k * 3u * p.k + i % p.k;
     partial[at] = some.level;
     partial[at + p.k] = some.total;
@@ -150,10 +155,9 @@ fn attention_pool_forward_weights(@builtin(workgroup_id) id: vec3<u32>, @builtin
     if i >= p.b * p.t * p.k { return; }
     let b = i / (p.t * p.k);
     let saved = saved_total[(id.z * p.b + b) * p.k + i % p.k];
-    let at = id.z * p.b * p.t * p.k + i;
-    var w = attention(att[at], saved);
+    var w = attention(logits[logit_at(id.z * p.b + b, i / p.k % p.t, i % p.k)], saved);
     if p.softmax == 0u { w /= saved; }
-    weights[at] = select(Value(0.0), w, i / p.k % p.t < valid(id.z, b));
+    weights[id.z * p.b * p.t * p.k + i] = select(Value(0.0), w, i / p.k % p.t < valid(id.z, b));
 }
 
 // One invocation per clip, slice of instances and Value.
@@ -172,12 +176,12 @@ fn attention_pool_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
     let saved = saved_total[row * p.k + i % p.k];
     let first = i / p.k % slices * p.slice;
     for (var t = first; t < min(first + p.slice, p.t); t++) {
-        let at = (row * p.t + t) * p.k + i % p.k;
+        let at = logit_at(row, t, i % p.k);
         var to_att = Value(0.0);
         var to_cla = Value(0.0);
         if t < n {
-            let att_logit = att[at];
-            let cla_logit = cla[at];
+            let att_logit = logits[at];
+            let cla_logit = logits[at + p.k];
             let above = ds * (sigmoid(cla_logit) - s);
             if p.softmax == 1u {
                 let w = attention(att_logit, saved);
@@ -190,7 +194,11 @@ fn attention_pool_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
                 to_cla = ds * attention(att_logit, saved) / saved * sigmoid_slope(cla_logit);
             }
         }
-        if p.accumulate_att == 1u { grad_att[at] += to_att; } else { grad_att[at] = to_att; }
-        if p.accumulate_cla == 1u { grad_cla[at] += to_cla; } else { grad_cla[at] = to_cla; }
+        if p.accumulate == 1u {
+            to_att += grad_logits[at];
+            to_cla += grad_logits[at + p.k];
+        }
+        grad_logits[at] = to_att;
+        grad_logits[at + p.k] = to_cla;
     }
 }

@@ -12,7 +12,6 @@ const WORKGROUP_SIZE = 64u;
 // (R, slices, N, depth) or (R, slices, pixels_at_once, N)
 @group(0) @binding(10) var<storage, read_write> partial: array<f32>;
 @group(0) @binding(11) var<storage, read_write> grad_w: array<f32>;        // (N, C, size, size) every w_stride
-@group(0) @binding(12) var<storage, read_write> grad_b: array<f32>;        // (N) every b_stride
 
 // Packs the weights for the product. One invocation per pair of channels.
 @compute @workgroup_size(64)
@@ -98,15 +97,4 @@ fn conv2d_backward_bias(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workg
         sum += grad_y[(replica * p.m + m) * p.n + c];
     }
     partial[(id.z * parts + part) * p.n + c] = sum;
-}
-
-@compute @workgroup_size(64)
-fn conv2d_backward_bias_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                               @builtin(local_invocation_index) local_index: u32) {
-    let c = group_index(id, count) * WORKGROUP_SIZE + local_index;
-    if c >= p.n { return; }
-    var sum = 0.0;
-    for (var s = 0u; s < p.slices; s++) { sum += partial[(id.z * p.slices + s) * p.n + c]; }
-    let at = id.z * p.b_stride + c;
-    if p.accumulate == 1u { grad_b[at] += sum; } else { grad_b[at] = sum; }
 }

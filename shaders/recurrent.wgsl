@@ -3,17 +3,19 @@
 alias Value = vec4<f32>;
 #import recurrent
 
-@group(0) @binding(2) var<storage, read> x: array<f32>;             // (R, B, T, G H), first direction
-@group(0) @binding(3) var<storage, read> x_reverse: array<f32>;     // the other
-@group(0) @binding(4) var<storage, read> packed_weights: array<f32>;
-@group(0) @binding(5) var<storage, read> mask: array<f32>;          // (R, B, D H)
-@group(0) @binding(6) var<storage, read_write> activations: array<f32>;
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;       // (R, B, T, D H), 0 beyond a clip's length
-@group(0) @binding(8) var<storage, read> saved_activations: array<f32>; // the activations, in the backward pass
-@group(0) @binding(9) var<storage, read> grad_y: array<f32>;        // (R, B, T, D H)
-@group(0) @binding(10) var<storage, read_write> grad_x: array<f32>; // (R, B, T, G H)
-@group(0) @binding(11) var<storage, read_write> grad_x_reverse: array<f32>;
-@group(0) @binding(12) var<storage, read_write> grad_activations: array<f32>;
+@group(0) @binding(2) var<storage, read> x: array<f32>;             // (R, B, T, D G H)
+@group(0) @binding(3) var<storage, read> packed_weights: array<f32>;
+@group(0) @binding(4) var<storage, read> mask: array<f32>;          // (R, B, D H)
+@group(0) @binding(5) var<storage, read_write> activations: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;       // (R, B, T, D H), 0 beyond a clip's length
+@group(0) @binding(7) var<storage, read_write> state_h: array<f32>; // (R, B, D H)
+@group(0) @binding(8) var<storage, read_write> state_c: array<f32>;
+@group(0) @binding(9) var<storage, read> w: array<f32>;
+@group(0) @binding(10) var<storage, read> saved_activations: array<f32>; // the activations, in the backward pass
+@group(0) @binding(11) var<storage, read> grad_y: array<f32>;       // (R, B, T, D H)
+@group(0) @binding(12) var<storage, read> grad_h: array<f32>;       // (R, B, D H), of the final h
+@group(0) @binding(13) var<storage, read_write> grad_x: array<f32>; // (R, B, T, D G H)
+@group(0) @binding(14) var<storage, read_write> grad_activations: array<f32>;
 
 const LANES = 64u;
 const CLIPS = 4u;
@@ -44,9 +46,6 @@ fn block(id: vec3<u32>, group: u32) -> Block {
     return Block(id.z % p.directions, replica, clips, min(CLIPS, p.batch - first), valid);
 }
 
-fn from_activations(at: vec4<u32>) -> vec4<f32> {
-    return vec4(activations[at.x], activations[at.y], activations[at.z], activations[at.w]);
-}
 fn from_saved(at: vec4<u32>) -> vec4<f32> {
     return vec4(saved_activations[at.x], saved_activations[at.y], saved_activations[at.z], saved_activations[at.w]);
 }
@@ -55,10 +54,7 @@ fn from_gradients(at: vec4<u32>) -> vec4<f32> {
 }
 fn from_grad_y(at: vec4<u32>) -> vec4<f32> { return vec4(grad_y[at.x], grad_y[at.y], grad_y[at.z], grad_y[at.w]); }
 
-fn from_x(direction: u32, at: vec4<u32>) -> vec4<f32> {
-    if direction == 1u { return vec4(x_reverse[at.x], x_reverse[at.y], x_reverse[at.z], x_reverse[at.w]); }
-    return vec4(x[at.x], x[at.y], x[at.z], x[at.w]);
-}
+fn from_x(at: vec4<u32>) -> vec4<f32> { return vec4(x[at.x], x[at.y], x[at.z], x[at.w]); }
 
 fn masks(at: vec4<u32>) -> vec4<f32> {
     if p.has_mask == 0u { return vec4(1.0); }
@@ -74,16 +70,8 @@ fn to_gradients(b: Block, at: vec4<u32>, v: vec4<f32>) {
 }
 
 fn to_grad_x(b: Block, at: vec4<u32>, v: vec4<f32>) {
-    let add = ((p.accumulate >> b.direction) & 1u) == 1u;
     for (var i = 0u; i < b.count; i++) {
-        var sum = v[i];
-        if b.direction == 1u {
-            if add { sum += grad_x_reverse[at[i]]; }
-            grad_x_reverse[at[i]] = sum;
-        } else {
-            if add { sum += grad_x[at[i]]; }
-            grad_x[at[i]] = sum;
-        }
+        if p.accumulate == 1u { grad_x[at[i]] += v[i]; } else { grad_x[at[i]] = v[i]; }
     }
 }
 
@@ -109,7 +97,7 @@ fn rows_of_state(b: Block) -> vec4<u32> {
 }
 
 fn rows_of_x(b: Block, t: u32) -> vec4<u32> {
-    return (vec4(b.replica * p.batch) + b.clips) * (p.steps * GATES * p.hidden) + t * GATES * p.hidden;
+    return vec4(x_at(b.direction, b.replica, 0u, t)) + b.clips * (p.steps * p.directions * GATES * p.hidden);
 }
 
 @compute @workgroup_size(64)
@@ -122,8 +110,11 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
     for (var u = lane; u < p.hidden; u += LANES) {
         h[u] = vec4(0.0);
         c[u] = vec4(0.0);
-        if (p.has_state & 1u) != 0u { h[u] = from_activations(states + u); }
-        if CELL == LSTM && (p.has_state & 2u) != 0u { c[u] = from_activations(states + p.state_slice + u); }
+        if p.has_state != 0u {
+            let at = states + u;
+            h[u] = vec4(state_h[at.x], state_h[at.y], state_h[at.z], state_h[at.w]);
+            if CELL == LSTM { c[u] = vec4(state_c[at.x], state_c[at.y], state_c[at.z], state_c[at.w]); }
+        }
         masked_h[p.first % 2u * HIDDEN + u] = h[u] * masks(states + u);
     }
     workgroupBarrier();
@@ -138,7 +129,7 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
             var inputs: Gates;
             for (var gate = 0u; gate < GATES; gate++) {
                 g[gate] = vec4(packed_weights[weights + rows * p.hidden + gate * p.hidden + u]);
-                inputs[gate] = from_x(b.direction, rows_of_x(b, t) + gate * p.hidden + u);
+                inputs[gate] = from_x(rows_of_x(b, t) + gate * p.hidden + u);
             }
             var at = weights + u;
             for (var k = 0u; k < p.hidden; k++) {
@@ -149,7 +140,7 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
                 }
             }
             let step = cell_forward(inputs, g, h[u], c[u]);
-            to_activations(b, rows_of_states(b, p.h_at, t) + u, h[u]);
+            to_activations(b, rows_of_states(b, H_AT, t) + u, h[u]);
             if p.has_mask == 1u {
                 to_activations(b, rows_of_states(b, p.masked_at, t) + u, masked_h[now + u]);
             }
@@ -167,8 +158,11 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
         workgroupBarrier();
     }
     for (var u = lane; u < p.hidden; u += LANES) {
-        to_activations(b, states + u, h[u]);
-        if CELL == LSTM { to_activations(b, states + p.state_slice + u, c[u]); }
+        let at = states + u;
+        for (var i = 0u; i < b.count; i++) {
+            state_h[at[i]] = h[u][i];
+            if CELL == LSTM { state_c[at[i]] = c[u][i]; }
+        }
     }
 }
 
@@ -180,10 +174,15 @@ fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     let b = block(id, group);
     let states = rows_of_state(b);
     for (var u = lane; u < p.hidden; u += LANES) {
-        if (p.has_state & 1u) == 0u { to_gradients(b, states + u, vec4(0.0)); }
+        if p.first == 0u {
+            let at = states + u;
+            var dh = vec4(0.0);
+            if (p.has_state & 1u) != 0u { dh = vec4(grad_h[at.x], grad_h[at.y], grad_h[at.z], grad_h[at.w]); }
+            to_gradients(b, at, dh);
+        }
         if CELL == LSTM && (p.has_state & 2u) == 0u { to_gradients(b, states + p.state_slice + u, vec4(0.0)); }
     }
-    let weights = packed_at(b.direction, b.replica);
+    let weights = weights_at(b.direction, b.replica);
     let rows = GATES * p.hidden;
     for (var s = p.first; s < p.end; s++) {
         let t = step_of(p.steps - 1u - s, b.direction);
@@ -193,7 +192,7 @@ fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
             for (var k = 0u; k < SAVED_GATES; k++) {
                 gates[k] = from_saved(rows_of_gates(b, k, t) + u);
             }
-            let before = from_saved(rows_of_states(b, p.h_at, t) + u);
+            let before = from_saved(rows_of_states(b, H_AT, t) + u);
             var dh = from_gradients(states + u);
             if p.has_dy == 1u { dh += select(vec4(0.0), from_grad_y(rows_of_y(b, t) + u), live); }
             var cell = vec4(0.0);
@@ -215,7 +214,7 @@ fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
         workgroupBarrier();
         for (var u = lane; u < p.hidden; u += LANES) {
             var sum = vec4(0.0);
-            for (var row = 0u; row < rows; row++) { sum += packed_weights[weights + row * p.hidden + u] * dg[row]; }
+            for (var row = 0u; row < rows; row++) { sum += w[weights + row * p.hidden + u] * dg[row]; }
             to_gradients(b, states + u, from_gradients(states + u) + sum * masks(states + u));
         }
         workgroupBarrier();

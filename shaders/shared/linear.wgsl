@@ -3,11 +3,17 @@
 
 struct Params {
     m: u32,          // rows of a segment
-    n: u32,          // outputs
+    n: u32,          // outputs of a layer
     k: u32,
     first: u32,      // the first of the n outputs of w (or the part of it that is bound),
     columns: u32,    //   among so many in a row of y
     segments: u32,   // S
+    layers: u32,     // L: elements from one layer to the next ...
+    x_layer: u32,    //   of x, 0 if they have the same,
+    y_layer: u32,    //   of y or its gradient,
+    w_layer: u32,    //   of the weights,
+    grad_layer: u32, //   of their gradients,
+    b_layer: u32,    //   and of the biases, or their gradients
     w_stride: u32,   // elements from one replica's weights to the next,
     grad_stride: u32, //   and from their gradients,
     b_stride: u32,   //   and from its biases, or their gradients
@@ -32,6 +38,16 @@ fn before_curve(g: Value, y: Value) -> Value {
     if p.curve == 2u { return g * y * (1.0 - y); }
     return before_relu(g, y, p.slope, p.scale, p.threshold > 0u);
 }
+
+// Row m of a product, among the rows of x or y. `product`: the segment of a replica.
+fn row_of(product: u32, m: u32) -> u32 {
+    return (product / p.segments * p.m + m) * p.segments + product % p.segments;
+}
+
+// Where rows of a layer begin in x, and in y.
+fn x_at(layer: u32, row: u32) -> u32 { return layer * p.x_layer + row * p.k; }
+
+fn y_at(layer: u32, row: u32) -> u32 { return layer * p.y_layer + row * p.columns + p.first; }
 
 // The first row of a slice of M.
 fn slice_start(slice: u32) -> u32 { return p.m * slice / p.slices; }

@@ -1,15 +1,20 @@
-// Shared by the kernels of a recurrent layer: the loop over time, the packed parameters, states in and out.
+// Shared by the kernels of a recurrent layer: the loop over time, the parameters, states in and out.
 //
-// The activations are the values saved for the backward pass, in sections that begin at p.*_at (all offsets in f32):
-//   state   (S, R, B, D H)   the initial state, then the final one; S = 1, with c 2; a section every state_slice
+// The state is (R, B, D H): before the first step the initial one, later that after the last step so far. Forward it is
+// in the outputs, state_h and state_c; backward, as a gradient, in the activations.
+//
+// The activations are the values saved for the backward pass, in sections that begin at H_AT and p.*_at (all offsets in
+// f32):
 //   h       (D, R, T, B, H)  the state before each step; a direction every h_slice
 //   masked  (D, R, T, B, H)  the same times the recurrent mask, where there is one
 //   gates   (D, R, T, SAVED_GATES, B, H)
 //   c       (D, R, T, B, H)  LSTM only
 // and of the backward pass:
-//   state   as above, gradients: of the final state, then of the initial one
+//   state   (S, R, B, D H)   gradients of h and, S = 2, c: of the final state, then of the initial one; a section
+//                            every state_slice
 //   dg      (D, R, T, B, G, H), of W_hh h + b_hh; a direction every g_slice
-// packed_weights (R, D, G H (H + 1)): W_hh and then b_hh, W_hh transposed for the forward pass. Both are packed then.
+// packed_weights (R, D, (H + 1) G H): for the forward pass, W_hh transposed and then b_hh. w (G H, H): W_hh of the
+// first direction every w_stride, of the other w_direction further.
 #import grid
 #import cell
 
@@ -21,19 +26,20 @@ struct Params {
     directions: u32,    // D
     lengths_stride: u32,
     has_mask: u32,
-    has_state: u32,     // bits: which of h and c have an initial state in the activations; the others start at 0
+    has_state: u32,     // forward: the state is not 0 at first; backward, bits: which gradients are there
     has_dy: u32,
     wants_start: u32,   // the gradient of the initial state is needed
     state_slice: u32,
-    h_at: u32,
     h_slice: u32,
-    masked_at: u32,     // h_at where there is no mask
+    masked_at: u32,     // that of h where there is no mask
     gates_at: u32,
     c_at: u32,
+    w_stride: u32,
+    w_direction: u32,
     g_at: u32,
     g_slice: u32,
-    accumulate: u32,    // bit d: into the gradient of direction d
-    // the steps of this dispatch, in order of time; it reads the state from the activations and writes it back
+    accumulate: u32,    // add to the gradient of x
+    // the steps of this dispatch, in order of time; a later one goes on with the state that the one before has left
     first: u32,
     end: u32,
     // of the activations: T, or fewer without a backward pass, where later steps overwrite earlier ones
@@ -42,6 +48,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> lengths: array<u32>; // (R, B) or (B): valid steps
+
+const H_AT = 0u;
 
 fn step_of(s: u32, direction: u32) -> u32 {
     return select(s, p.steps - 1u - s, direction == 1u);
@@ -67,6 +75,12 @@ fn y_at(direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
     return (((replica * p.batch + clip) * p.steps + t) * p.directions + direction) * p.hidden;
 }
 
+fn x_at(direction: u32, replica: u32, clip: u32, t: u32) -> u32 {
+    return (((replica * p.batch + clip) * p.steps + t) * p.directions + direction) * GATES * p.hidden;
+}
+
 fn packed_at(direction: u32, replica: u32) -> u32 {
     return (replica * p.directions + direction) * GATES * p.hidden * (p.hidden + 1u);
 }
+
+fn weights_at(direction: u32, replica: u32) -> u32 { return replica * p.w_stride + direction * p.w_direction; }

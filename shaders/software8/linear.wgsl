@@ -1,8 +1,9 @@
 // Fully connected layer for adapters with subgroups of 8 invocations, such as software Vulkan on AVX2: a subgroup
 // computes 32 x 32 results. There a load costs several multiply-adds, least from a texture, and a broadcast next to
 // nothing: a tile loads each element once, four steps of the depth at a time, and broadcasts it. No barriers, no
-// workgroup memory. Shapes as in ../linear.wgsl. With VEC4 N and K are multiples of 4; without they need not be: then
-// each four values come from two texels, and what follows the last row or step is replaced by zeros.
+// workgroup memory. Shapes and layers as in ../linear.wgsl, but grad_x is that of one layer. With VEC4 N and K are
+// multiples of 4; without they need not be: then each four values come from two texels, and what follows the last row
+// or step is replaced by zeros.
 enable subgroups;
 #import grid
 #import software8/product
@@ -144,7 +145,8 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
                             @builtin(local_invocation_index) lane: u32) {
     let tiles = (p.n + TILE - 1u) / TILE;
     let group = group_index(id, count);
-    let row = group / tiles * TILE;
+    let row = group / tiles / p.layers * TILE;
+    let layer = group / tiles % p.layers;
     let col = group % tiles * TILE + 4u * lane;
     let depth = p.k / WIDTH;
     // Loads past the edge repeat the last row; their results are not stored.
@@ -152,10 +154,10 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
     let segment = id.z % p.segments;
     let lines = min(vec4(row + lane) + vec4(0u, 8u, 16u, 24u), vec4(p.m - 1u));
     let start = p.k_from / WIDTH;
-    var rows = ((replica * p.m + lines) * p.segments + segment) * depth + start;
+    var rows = layer * (p.x_layer / WIDTH) + ((replica * p.m + lines) * p.segments + segment) * depth + start;
     let next = p.segments * depth;
     let outputs = at_most(vec4(min(col, p.n - WIDTH)) + vec4(0u, 1u, 2u, 3u), p.n - 1u);
-    var cols = replica * p.w_stride / WIDTH + outputs * next + segment * depth + start;
+    var cols = (replica * p.w_stride + layer * p.w_layer) / WIDTH + outputs * next + segment * depth + start;
     var t0: Rows;
     var t1: Rows;
     var t2: Rows;
@@ -175,7 +177,7 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
     let left = p.n - col;
     var bias = vec4(0.0);
     if p.has_bias == 1u {
-        let i = (replica * p.b_stride + p.first + col) / WIDTH;
+        let i = (replica * p.b_stride + layer * p.b_layer + p.first + col) / WIDTH;
 #ifndef VEC4
         let last = i + left - 1u;
         bias = vec4(b[i], b[min(i + 1u, last)], b[min(i + 2u, last)], b[min(i + 3u, last)]);
@@ -183,7 +185,7 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
         bias = b[i];
 #endif
     }
-    let at = ((replica * p.m * p.segments + segment) * p.columns + p.first + col) / WIDTH;
+    let at = (y_at(layer, replica * p.m * p.segments + segment) + col) / WIDTH;
     put_rows_y(at, row, left, bias, t0);
     put_rows_y(at, row + 8u, left, bias, t1);
     put_rows_y(at, row + 16u, left, bias, t2);
@@ -235,15 +237,18 @@ fn linear_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_work
 fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                     @builtin(local_invocation_index) lane: u32) {
     let tiles = (p.k + TILE - 1u) / TILE;
+    let tiles_of_layer = (p.n + TILE - 1u) / TILE * tiles;
     let group = group_index(id, count);
-    let row = group / tiles * TILE;
+    let layer = group / tiles_of_layer;
+    if layer >= p.layers { return; }
+    let row = group % tiles_of_layer / tiles * TILE;
     let col = group % tiles * TILE + 4u * lane;
     let replica = id.z / p.segments;
     let segment = id.z % p.segments;
     let height = p.segments * p.columns / WIDTH;
     let width = p.segments * p.k / WIDTH;
-    let rows = (segment * p.columns + p.first + min(row + 4u * lane, p.n - WIDTH)) / WIDTH;
-    let cols = (segment * p.k + min(col, p.k - WIDTH)) / WIDTH;
+    let rows = (y_at(layer, segment) + min(row + 4u * lane, p.n - WIDTH)) / WIDTH;
+    let cols = (x_at(layer, segment) + min(col, p.k - WIDTH)) / WIDTH;
     let first = replica * p.m;
     var t0: Rows;
     var t1: Rows;
@@ -266,7 +271,7 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
         update(&t3, a[3], b);
     }
     if p.has_bias == 1u && group % tiles == 0u && row + 4u * lane < p.n {
-        let i = (p.b_at + replica * p.b_stride + row + 4u * lane) / WIDTH;
+        let i = (p.b_at + replica * p.b_stride + layer * p.b_layer + row + 4u * lane) / WIDTH;
 #ifndef VEC4
         let outputs = p.n - row - 4u * lane;
         store_grad_b(i, sums.x);
@@ -278,7 +283,7 @@ fn linear_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
 #endif
     }
     if col >= p.k { return; }
-    let at = (p.w_at + replica * p.grad_stride + segment * p.k + col) / WIDTH;
+    let at = (p.w_at + replica * p.grad_stride + layer * p.grad_layer + segment * p.k + col) / WIDTH;
     put_rows_grad_w(at, row, p.k - col, t0);
     put_rows_grad_w(at, row + 1u, p.k - col, t1);
     put_rows_grad_w(at, row + 2u, p.k - col, t2);

@@ -7,17 +7,19 @@ enable subgroups;
 alias Value = vec4<f32>;
 #import recurrent
 
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;             // (R, B, T, G H), first direction
-@group(0) @binding(3) var<storage, read> x_reverse: array<vec4<f32>>;     // the other
-@group(0) @binding(4) var<storage, read> packed_weights: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> mask: array<vec4<f32>>;          // (R, B, D H)
-@group(0) @binding(6) var<storage, read_write> activations: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;       // (R, B, T, D H), 0 beyond a clip's length
-@group(0) @binding(8) var<storage, read> saved_activations: array<vec4<f32>>; // the activations, in the backward pass
-@group(0) @binding(9) var<storage, read> grad_y: array<vec4<f32>>;        // (R, B, T, D H)
-@group(0) @binding(10) var<storage, read_write> grad_x: array<vec4<f32>>; // (R, B, T, G H)
-@group(0) @binding(11) var<storage, read_write> grad_x_reverse: array<vec4<f32>>;
-@group(0) @binding(12) var<storage, read_write> grad_activations: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;             // (R, B, T, D G H)
+@group(0) @binding(3) var<storage, read> packed_weights: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> mask: array<vec4<f32>>;          // (R, B, D H)
+@group(0) @binding(5) var<storage, read_write> activations: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;       // (R, B, T, D H), 0 beyond a clip's length
+@group(0) @binding(7) var<storage, read_write> state_h: array<vec4<f32>>; // (R, B, D H)
+@group(0) @binding(8) var<storage, read_write> state_c: array<vec4<f32>>;
+@group(0) @binding(9) var<storage, read> w: array<vec4<f32>>;
+@group(0) @binding(10) var<storage, read> saved_activations: array<vec4<f32>>; // the activations, in the backward pass
+@group(0) @binding(11) var<storage, read> grad_y: array<vec4<f32>>;       // (R, B, T, D H)
+@group(0) @binding(12) var<storage, read> grad_h: array<vec4<f32>>;       // (R, B, D H), of the final h
+@group(0) @binding(13) var<storage, read_write> grad_x: array<vec4<f32>>; // (R, B, T, D G H)
+@group(0) @binding(14) var<storage, read_write> grad_activations: array<vec4<f32>>;
 
 struct Block {
     direction: u32,
@@ -29,9 +31,7 @@ fn block(id: vec3<u32>, group: u32) -> Block {
     return Block(id.z % p.directions, id.z / p.directions, group * TILE);
 }
 
-fn x_at(b: Block, clip: u32, t: u32) -> u32 {
-    return ((b.replica * p.batch + clip) * p.steps + t) * GATES * p.hidden / 4u;
-}
+fn row_of_x(b: Block, clip: u32, t: u32) -> u32 { return x_at(b.direction, b.replica, clip, t) / 4u; }
 
 fn state_of(b: Block, clip: u32) -> u32 { return state_at(b.direction, b.replica, clip) / 4u; }
 
@@ -93,12 +93,12 @@ fn multiply_gates(b: Block, lane: u32, t: u32, depth: u32) {
             var t3: Rows;
             for (var d = 0u; d < depth; d++) {
                 let next = GATES * units;
-                let w = mat4x4(packed_weights[step], packed_weights[step + next],
-                               packed_weights[step + 2u * next], packed_weights[step + 3u * next]);
-                update(&t0, activations[a.x], w);
-                update(&t1, activations[a.y], w);
-                update(&t2, activations[a.z], w);
-                update(&t3, activations[a.w], w);
+                let four = mat4x4(packed_weights[step], packed_weights[step + next],
+                                  packed_weights[step + 2u * next], packed_weights[step + 3u * next]);
+                update(&t0, activations[a.x], four);
+                update(&t1, activations[a.y], four);
+                update(&t2, activations[a.z], four);
+                update(&t3, activations[a.w], four);
                 a += 1u;
                 step += 4u * next;
             }
@@ -114,14 +114,9 @@ fn multiply_gates(b: Block, lane: u32, t: u32, depth: u32) {
 }
 
 fn start_from(b: Block, clip: u32, unit: u32, t: u32, h: vec4<f32>, c: vec4<f32>) {
-    activations[row_of_states(b, p.h_at, clip, t) + unit] = h;
+    activations[row_of_states(b, H_AT, clip, t) + unit] = h;
     if p.has_mask == 1u { activations[row_of_states(b, p.masked_at, clip, t) + unit] = masked(b, clip, unit, h); }
     if CELL == LSTM { activations[row_of_states(b, p.c_at, clip, t) + unit] = c; }
-}
-
-fn input_gate(b: Block, at: u32) -> vec4<f32> {
-    if b.direction == 1u { return x_reverse[at]; }
-    return x[at];
 }
 
 @compute @workgroup_size(8)
@@ -137,8 +132,10 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
             var h = vec4(0.0);
             var c = vec4(0.0);
             let state = state_of(b, clip) + unit;
-            if (p.has_state & 1u) != 0u { h = activations[state]; }
-            if CELL == LSTM && (p.has_state & 2u) != 0u { c = activations[p.state_slice / 4u + state]; }
+            if p.has_state != 0u {
+                h = state_h[state];
+                if CELL == LSTM { c = state_c[state]; }
+            }
             start_from(b, clip, unit, step_of(p.first, b.direction), h, c);
         }
     }
@@ -148,21 +145,21 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
         multiply_gates(b, lane, t, select(units, 0u, s == p.first && p.has_state == 0u));
         for (var clip = b.first; clip < end; clip++) {
             let live = t < lengths[b.replica * p.lengths_stride + clip];
-            let from_x = x_at(b, clip, t);
+            let from_x = row_of_x(b, clip, t);
             let gates = gates_row(b, clip, t);
-            let before = row_of_states(b, p.h_at, clip, t);
+            let before = row_of_states(b, H_AT, clip, t);
             let to_y = y_at(b.direction, b.replica, clip, t) / 4u;
             for (var unit = lane; unit < units; unit += 8u) {
-                var xs = Gates(input_gate(b, from_x + unit), vec4(0.0), vec4(0.0), vec4(0.0));
+                var xs = Gates(x[from_x + unit], vec4(0.0), vec4(0.0), vec4(0.0));
                 var gs = Gates(activations[gates + unit], vec4(0.0), vec4(0.0), vec4(0.0));
                 if GATES > 1u {
-                    xs[1] = input_gate(b, from_x + units + unit);
-                    xs[2] = input_gate(b, from_x + 2u * units + unit);
+                    xs[1] = x[from_x + units + unit];
+                    xs[2] = x[from_x + 2u * units + unit];
                     gs[1] = activations[gates + apart + unit];
                     gs[2] = activations[gates + slot(2u) * apart + unit];
                 }
                 if GATES > 3u {
-                    xs[3] = input_gate(b, from_x + 3u * units + unit);
+                    xs[3] = x[from_x + 3u * units + unit];
                     gs[3] = activations[gates + 3u * apart + unit];
                 }
                 let h = activations[before + unit];
@@ -181,8 +178,8 @@ fn recurrent_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgrou
                 if s + 1u < p.end {
                     start_from(b, clip, unit, step_of(s + 1u, b.direction), next_h, next_c);
                 } else {
-                    activations[state_of(b, clip) + unit] = next_h;
-                    if CELL == LSTM { activations[p.state_slice / 4u + state_of(b, clip) + unit] = next_c; }
+                    state_h[state_of(b, clip) + unit] = next_h;
+                    if CELL == LSTM { state_c[state_of(b, clip) + unit] = next_c; }
                 }
             }
         }
@@ -209,7 +206,7 @@ fn add_states(b: Block, row: u32, unit: u32, r: Rows) {
 fn multiply_state(b: Block, lane: u32, t: u32) {
     let units = p.hidden / 4u;
     let width = GATES * units;
-    let weights = packed_at(b.direction, b.replica) / 4u;
+    let weights = weights_at(b.direction, b.replica) / 4u;
     let rows = vec4(row_of_section(b, p.g_at, p.g_slice, GATES * p.hidden, 0u, t)) + loaded(b, lane) * width;
     for (var first = 0u; first < units; first += 8u) {
         let unit = first + lane;
@@ -220,12 +217,11 @@ fn multiply_state(b: Block, lane: u32, t: u32) {
         var t2: Rows;
         var t3: Rows;
         for (var d = 0u; d < width; d++) {
-            let w = mat4x4(packed_weights[step], packed_weights[step + units],
-                           packed_weights[step + 2u * units], packed_weights[step + 3u * units]);
-            update(&t0, grad_activations[a.x], w);
-            update(&t1, grad_activations[a.y], w);
-            update(&t2, grad_activations[a.z], w);
-            update(&t3, grad_activations[a.w], w);
+            let four = mat4x4(w[step], w[step + units], w[step + 2u * units], w[step + 3u * units]);
+            update(&t0, grad_activations[a.x], four);
+            update(&t1, grad_activations[a.y], four);
+            update(&t2, grad_activations[a.z], four);
+            update(&t3, grad_activations[a.w], four);
             a += 1u;
             step += 4u * units;
         }
@@ -238,13 +234,8 @@ fn multiply_state(b: Block, lane: u32, t: u32) {
     }
 }
 
-fn put_grad_x(b: Block, at: u32, v: vec4<f32>) {
-    let add = ((p.accumulate >> b.direction) & 1u) == 1u;
-    if b.direction == 1u {
-        if add { grad_x_reverse[at] += v; } else { grad_x_reverse[at] = v; }
-    } else {
-        if add { grad_x[at] += v; } else { grad_x[at] = v; }
-    }
+fn put_grad_x(at: u32, v: vec4<f32>) {
+    if p.accumulate == 1u { grad_x[at] += v; } else { grad_x[at] = v; }
 }
 
 @compute @workgroup_size(8)
@@ -258,7 +249,11 @@ fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
     for (var clip = b.first; clip < end; clip++) {
         for (var unit = lane; unit < units; unit += 8u) {
             let state = state_of(b, clip) + unit;
-            if (p.has_state & 1u) == 0u { grad_activations[state] = vec4(0.0); }
+            if p.first == 0u {
+                var dh = vec4(0.0);
+                if (p.has_state & 1u) != 0u { dh = grad_h[state]; }
+                grad_activations[state] = dh;
+            }
             if CELL == LSTM && (p.has_state & 2u) == 0u { grad_activations[p.state_slice / 4u + state] = vec4(0.0); }
         }
     }
@@ -267,10 +262,10 @@ fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
         for (var clip = b.first; clip < end; clip++) {
             let live = t < lengths[b.replica * p.lengths_stride + clip];
             let gates = gates_row(b, clip, t);
-            let before = row_of_states(b, p.h_at, clip, t);
+            let before = row_of_states(b, H_AT, clip, t);
             let from_y = y_at(b.direction, b.replica, clip, t) / 4u;
             let own = row_of_section(b, p.g_at, p.g_slice, GATES * p.hidden, clip, t);
-            let from_x = x_at(b, clip, t);
+            let from_x = row_of_x(b, clip, t);
             for (var unit = lane; unit < units; unit += 8u) {
                 var values = Gates(saved_activations[gates + unit], vec4(0.0), vec4(0.0), vec4(0.0));
                 if SAVED_GATES > 1u {
@@ -289,16 +284,16 @@ fn recurrent_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_w
                 }
                 let d = cell_backward(values, saved_activations[before + unit], c, dh, dc);
                 grad_activations[own + unit] = select(vec4(0.0), d.g[0], live);
-                put_grad_x(b, from_x + unit, select(vec4(0.0), d.x[0], live));
+                put_grad_x(from_x + unit, select(vec4(0.0), d.x[0], live));
                 if GATES > 1u {
                     grad_activations[own + units + unit] = select(vec4(0.0), d.g[1], live);
                     grad_activations[own + 2u * units + unit] = select(vec4(0.0), d.g[2], live);
-                    put_grad_x(b, from_x + units + unit, select(vec4(0.0), d.x[1], live));
-                    put_grad_x(b, from_x + 2u * units + unit, select(vec4(0.0), d.x[2], live));
+                    put_grad_x(from_x + units + unit, select(vec4(0.0), d.x[1], live));
+                    put_grad_x(from_x + 2u * units + unit, select(vec4(0.0), d.x[2], live));
                 }
                 if GATES > 3u {
                     grad_activations[own + 3u * units + unit] = select(vec4(0.0), d.g[3], live);
-                    put_grad_x(b, from_x + 3u * units + unit, select(vec4(0.0), d.x[3], live));
+                    put_grad_x(from_x + 3u * units + unit, select(vec4(0.0), d.x[3], live));
                 }
                 grad_activations[state] = select(dh, d.h, live);
                 if CELL == LSTM { grad_activations[p.state_slice / 4u + state] = select(dc, d.c, live); }

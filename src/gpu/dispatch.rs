@@ -24,6 +24,14 @@ impl View {
         let end = (self.offset + self.len).max(other.offset + other.len);
         (self.slot == other.slot).then_some(View { offset, len: end - offset, ..self })
     }
+
+    /// The range of views of one slot that follow each other at equal distances, and the elements from one to the next.
+    pub fn span(views: &[View]) -> Option<(View, usize)> {
+        let apart = views.get(1).map_or(0, |next| next.offset.saturating_sub(views[0].offset));
+        let equal = views.windows(2).all(|pair| apart > 0 && pair[0].offset + apart == pair[1].offset);
+        let range = views[1..].iter().try_fold(views[0], |range, view| range.cover(*view))?;
+        equal.then_some((range, apart))
+    }
 }
 
 /// Numbers of workgroups, folded if they exceed the limit of one dimension. `z` is the replica for ops with parameters.

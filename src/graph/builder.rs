@@ -169,10 +169,6 @@ impl<'g> Builder<'g> {
         matches!(self.graph.storages[self.graph.tensors[t.0].1.0].kind, StorageKind::Param(_))
     }
 
-    fn is_read(&self, storage: Storage) -> bool {
-        self.kept.contains(&storage) || self.reads.contains_key(&storage)
-    }
-
     /// Makes the gradient of `y` that of `x`, whose elements are the same and which no other op reads: nothing else
     /// will be added to it.
     fn pass_gradient(&mut self, y: Tensor, x: Tensor, contributed: &mut Vec<Storage>) -> bool {
@@ -208,7 +204,6 @@ impl<'g> Builder<'g> {
                 replicas: self.replicas,
                 x: node.x.iter().map(|&t| self.bound(t)).collect(),
                 y: node.y.iter().map(|&t| self.bound(t)).collect(),
-                read: node.y.iter().map(|&t| self.is_read(self.graph.tensors[t.0].1)).collect(),
                 saved: node.saved.iter().map(|s| self.temporary(&*node.op, s)).collect(),
                 scratch: node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect(),
                 with_forward: self.joins_passes(node, seeds),

@@ -80,7 +80,6 @@ pub struct Io {
     pub replicas: usize,
     pub(super) x: Vec<Bound>,
     pub(super) y: Vec<Bound>,
-    pub(super) read: Vec<bool>,
     pub(super) saved: Vec<Bound>,
     pub(super) scratch: Vec<Bound>,
     pub(super) with_forward: bool,
@@ -95,11 +94,6 @@ impl Io {
 
     pub fn y(&self, i: usize) -> &Bound {
         &self.y[i]
-    }
-
-    /// Whether another op or the caller reads output `i`.
-    pub fn is_read(&self, i: usize) -> bool {
-        self.read[i]
     }
 
     pub fn saved(&self, i: usize) -> &Bound {

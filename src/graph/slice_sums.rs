@@ -2,6 +2,7 @@
 //! occupied: the slices of several ops are summed together, by the optimiser, or in one dispatch at the end of the
 //! backward pass.
 
+use super::Sink;
 use super::params::ALIGN;
 use crate::gpu::{Grid, Recorder, Shader, SliceSum, Slot, View, params, shader};
 
@@ -36,6 +37,30 @@ pub struct Range {
     /// And in a slice.
     pub from: usize,
     pub len: usize,
+}
+
+impl Sink {
+    /// The sum of `slices_view`, (R, slices, len), for a gradient on its own.
+    pub fn sum_of_slices(
+        &self,
+        op: &'static str,
+        replicas: usize,
+        slices: usize,
+        slices_view: View,
+        len: usize,
+    ) -> SliceSum {
+        SliceSum {
+            op,
+            replicas,
+            slices,
+            slices_view,
+            lens: [len, 0],
+            into: self.view,
+            at: [0, 0],
+            stride: self.stride,
+            accumulate: [self.accumulate, false],
+        }
+    }
 }
 
 impl SliceSum {
@@ -73,7 +98,12 @@ pub(super) fn take_for_optimiser(r: &mut Recorder, arena: Slot, mut room: usize)
         }
         fits
     };
-    r.slice_sums.extract_if(.., fits).collect()
+    let taken: Vec<SliceSum> = r.slice_sums.extract_if(.., fits).collect();
+    // The slices of layers side by side are in one slot, and go together.
+    let stays: Vec<Slot> = r.slice_sums.iter().map(|sum| sum.slices_view.slot).collect();
+    let (back, taken) = taken.into_iter().partition(|sum| stays.contains(&sum.slices_view.slot));
+    r.slice_sums.extend::<Vec<_>>(back);
+    taken
 }
 
 /// Records the sums that wait, if they are many.

@@ -52,6 +52,13 @@ pub fn linear(g: &mut Graph, name: &str, x: Tensor, width: usize, init: WeightIn
     linear::linear(g, x, w, b)
 }
 
+/// Two linear layers with bias on the same `x`, side by side: (..., 2 `width`).
+pub fn linear_pair(g: &mut Graph, names: [&str; 2], x: Tensor, width: usize, init: WeightInit) -> Result<Tensor> {
+    let [(w, b), (w_next, b_next)] = names.map(|name| linear_parameters(g, name, x, width, init, true));
+    let biases: Vec<Tensor> = b.into_iter().chain(b_next).collect();
+    linear::linear_layers(g, x, &[w, w_next], &biases)
+}
+
 /// A linear layer with bias and ReLU.
 pub fn linear_relu(g: &mut Graph, name: &str, x: Tensor, width: usize, init: WeightInit) -> Result<Tensor> {
     let (w, b) = linear_parameters(g, name, x, width, init, true);
@@ -299,21 +306,24 @@ pub struct Recurrent<'a> {
 }
 
 impl Recurrent<'_> {
-    /// The contribution of `x` (B, T, F) to the gates, and the parameters of a direction. Initialised as in PyTorch:
-    /// uniform within +-1/sqrt(H).
-    pub fn direction(&self, g: &mut Graph, x: Tensor, reverse: bool) -> Result<Direction> {
+    /// The contribution of `x` (B, T, F) to the gates of some directions, forward or `reverse`, and their parameters.
+    /// Initialised as in PyTorch: uniform within +-1/sqrt(H).
+    pub fn directions(&self, g: &mut Graph, x: Tensor, reverse: &[bool]) -> Result<(Tensor, Vec<Direction>)> {
         let init = Init::Uniform { bound: 1.0 / (self.hidden as f64).sqrt() };
         let gates = self.cell.gates() * self.hidden;
         let width = g.shape(x).last();
-        let mut param = |part: &str, shape: &[usize]| {
-            let suffix = if reverse { "_reverse" } else { "" };
-            g.param(&format!("{}.{part}_l{}{suffix}", self.name, self.layer), Shape::new(shape), init)
-        };
-        let w = param("weight_ih", &[gates, width]);
-        let weight = param("weight_hh", &[gates, self.hidden]);
-        let b = param("bias_ih", &[gates]);
-        let bias = param("bias_hh", &[gates]);
-        Ok(Direction { input: linear::linear(g, x, w, Some(b))?, weight, bias })
+        let (mut w, mut b, mut directions) = (vec![], vec![], vec![]);
+        for reverse in reverse {
+            let mut param = |part: &str, shape: &[usize]| {
+                let suffix = if *reverse { "_reverse" } else { "" };
+                g.param(&format!("{}.{part}_l{}{suffix}", self.name, self.layer), Shape::new(shape), init)
+            };
+            w.push(param("weight_ih", &[gates, width]));
+            let weight = param("weight_hh", &[gates, self.hidden]);
+            b.push(param("bias_ih", &[gates]));
+            directions.push(Direction { weight, bias: param("bias_hh", &[gates]) });
+        }
+        Ok((linear::linear_layers(g, x, &w, &b)?, directions))
     }
 
     /// The layer in both directions on `x` (B, T, F): (B, T, 2 H). `recurrent_dropout`: of the state within the layer,
@@ -325,12 +335,12 @@ impl Recurrent<'_> {
         lengths: Tensor,
         recurrent_dropout: Option<Dropout>,
     ) -> Result<Sequence> {
-        let directions = [self.direction(g, x, false)?, self.direction(g, x, true)?];
+        let (input, directions) = self.directions(g, x, &[false, true])?;
         let batch = g.shape(x).dims()[0];
         let mask = match recurrent_dropout {
             Some(dropout) => clip_dropout_factors(g, [batch, 2 * self.hidden], dropout)?,
             None => None,
         };
-        recurrent::recurrent(g, self.cell, &directions, lengths, mask, None)
+        recurrent::recurrent(g, self.cell, input, &directions, lengths, mask, None)
     }
 }

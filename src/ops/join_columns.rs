@@ -1,5 +1,5 @@
 //! Concatenation along the innermost axis: y (..., F1 + F2 + ...) from (..., F1), (..., F2) and so on. A dispatch
-//! copies two tensors.
+//! copies two tensors. And the inverse for two of one size, without a gradient.
 
 use std::ops::Range;
 
@@ -26,6 +26,18 @@ struct JoinColumns;
 /// `Shape` for outer axes that differ.
 pub fn join_columns(g: &mut Graph, x: &[Tensor]) -> Result<Tensor> {
     Ok(g.push(JoinColumns, x)?[0])
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SplitColumns;
+
+/// Adds the halves (..., F) of `x` (..., 2 F). No gradient passes.
+///
+/// # Errors
+/// `Shape` for an odd number of columns.
+pub fn split_columns(g: &mut Graph, x: Tensor) -> Result<[Tensor; 2]> {
+    let y = g.push(SplitColumns, &[x])?;
+    Ok([y[0], y[1]])
 }
 
 /// Of the inputs `which`, one or two that are neighbours.
@@ -116,6 +128,46 @@ impl Op for JoinColumns {
     }
 }
 
+/// Its kernel is the gradient of a concatenation.
+impl Op for SplitColumns {
+    fn name(&self) -> &'static str {
+        "join_columns"
+    }
+
+    fn infer(&self, x: &[Spec]) -> Result<Outputs> {
+        let shape = &x[0].shape;
+        if shape.is_empty() || shape.last() % 2 == 1 {
+            return Err(Error::shape("join_columns", "(..., 2 F)", shape.to_string()));
+        }
+        Ok(Outputs { y: vec![Spec::f32(shape.with_last(shape.last() / 2)); 2], ..Default::default() })
+    }
+
+    fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
+        let [first, second] = [0, 1].map(|i| io.y(i));
+        let width = first.shape.last() as u32;
+        let rows = (io.replicas * first.shape.rows()) as u32;
+        let p = Params { rows, columns: 2 * width, first: 0, width, next: width, accumulate: 0 };
+        let bindings = [("grad_y", io.x(0).view), ("grad_x", first.view), ("grad_x_next", second.view)];
+        r.dispatch(&SHADER, "join_columns_backward_input", &bindings, p, grid(&p));
+        Ok(())
+    }
+
+    fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        let (shape, width) = (x[0].shape(), x[0].shape().last() / 2);
+        let half = |i: usize| Array::from_fn(shape.with_last(width), |at| x[0].row(at / width)[i * width + at % width]);
+        vec![half(0), half(1)]
+    }
+
+    fn onnx(&self, x: &[Value], to: &mut Operators) -> Result<Vec<String>> {
+        let x = to.of(&x[0]);
+        Ok(to.halves(&x).into())
+    }
+
+    fn cost(&self, x: &[Spec]) -> Cost {
+        Cost { flops: 0.0, bytes: 8.0 * x[0].shape.len() as f64 }
+    }
+}
+
 fn cases() -> Vec<Case> {
     let case =
         |name: &str, x: &[&[usize]]| Case::new(name, JoinColumns, x.iter().map(|x| Input::gradient(*x)).collect());
@@ -124,9 +176,14 @@ fn cases() -> Vec<Case> {
         case("two", &[&[3, 2], &[3, 5]]),
         case("three, ragged", &[&[2, 3, 7], &[2, 3, 1], &[2, 3, 67]]),
         Case::new("one gradient", JoinColumns, vec![Input::data([5, 3]), Input::gradient([5, 4])]),
+        Case::new("halves", SplitColumns, vec![Input::data([3, 5, 14])]),
         case("both directions of rnn", &[&[128, 64], &[128, 64]]).bench(),
     ]
 }
 
-pub(crate) const OP: Entry =
-    Entry { name: "join_columns", about: "concatenation along the innermost axis", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry = Entry {
+    name: "join_columns",
+    about: "concatenation along the innermost axis, halves of it",
+    shaders: &[&SHADER],
+    cases,
+};

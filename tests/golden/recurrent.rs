@@ -134,9 +134,8 @@ fn layers_are_pytorchs() {
                         State { h, c: (cell == Cell::Lstm).then(|| first("c")) }
                     });
                     let part = Recurrent { name: "rnn", layer, cell, hidden: HIDDEN };
-                    let directions =
-                        [part.direction(&mut g, h, false).unwrap(), part.direction(&mut g, h, true).unwrap()];
-                    let out = recurrent(&mut g, cell, &directions, lengths, None, state).unwrap();
+                    let (input, directions) = part.directions(&mut g, h, &[false, true]).unwrap();
+                    let out = recurrent(&mut g, cell, input, &directions, lengths, None, state).unwrap();
                     h = out.y;
                     for (state, tensor) in [("h", Some(out.state.h)), ("c", out.state.c)] {
                         let Some(tensor) = tensor else { continue };
@@ -167,8 +166,8 @@ fn recurrent_dropout_masks_the_state_in_products_only() {
             c.bind("mask", mask.data());
             let mask = g.input("mask", Spec::f32([BATCH, HIDDEN]));
             let part = Recurrent { name: "rnn", layer: 0, cell, hidden: HIDDEN };
-            let direction = part.direction(&mut g, x, false).unwrap();
-            let out = recurrent(&mut g, cell, &[direction], lengths, Some(mask), None).unwrap();
+            let (input, direction) = part.directions(&mut g, x, &[false]).unwrap();
+            let out = recurrent(&mut g, cell, input, &direction, lengths, Some(mask), None).unwrap();
             let (y, dy) = (c.golden("y"), c.golden("dy"));
             c.output(out.y, "y", y.data().to_vec(), dy.data());
             c.compare(&g, target);

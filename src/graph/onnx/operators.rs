@@ -135,6 +135,12 @@ impl Operators {
         }
     }
 
+    /// The halves of the innermost axis.
+    pub fn halves(&mut self, x: &str) -> [String; 2] {
+        let halves = self.apply_to_many("Split", &[x], &[("axis", Attribute::Int(-1))], 2);
+        halves.try_into().expect("two outputs")
+    }
+
     /// `x` in another shape; the size of the axis with -1 follows from the others.
     pub fn reshape(&mut self, x: &str, shape: &[i64]) -> String {
         let shape = self.ints(shape);

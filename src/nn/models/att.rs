@@ -12,10 +12,11 @@ use crate::core::error::Result;
 use crate::graph::{Graph, Mode, Tensor};
 use crate::nn::front_ends::kind::FeatureKind;
 use crate::nn::front_ends::vggish::EMBEDDING;
-use crate::nn::layers::{WeightInit, batch_norm, batch_norm_skip, linear};
+use crate::nn::layers::{WeightInit, batch_norm, batch_norm_skip, linear, linear_pair};
 use crate::nn::model::{Inputs, Model, ModelConfig, Optimiser, PositionScores, Prediction, Protocol, Schedule};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::attention_pool::{Pooling, attention_pool};
+use crate::ops::join_columns::split_columns;
 use crate::ops::standardise_columns::Preparation;
 
 pub const MODEL: Model = Model {
@@ -82,21 +83,19 @@ pub(super) fn embedding(
 
 /// The classifier on embedded instances `h` (B, T, F).
 pub(super) fn attention(g: &mut Graph, h: Tensor, inputs: Inputs, config: ModelConfig) -> Result<Prediction> {
-    let att = linear(g, "att", h, config.classes, WeightInit::HeUniform, true)?;
-    let cla = linear(g, "cla", h, config.classes, WeightInit::HeUniform, true)?;
-    let (probabilities, weights) = attention_pool(g, att, cla, inputs.lengths, config.pooling)?;
+    let logits = linear_pair(g, ["att", "cla"], h, config.classes, WeightInit::HeUniform)?;
+    let (probabilities, weights) = attention_pool(g, logits, inputs.lengths, config.pooling)?;
     // Not needed in training.
     let position_scores = match g.mode() {
         Mode::Train => None,
-        Mode::Eval => Some(PositionScores {
-            scores: activation(g, cla, Activation::Sigmoid)?,
-            attention: match config.pooling {
-                Pooling::Sigmoid => activation(g, att, Activation::Sigmoid)?,
-                Pooling::Softmax => weights,
-            },
-        }),
+        Mode::Eval => {
+            let both = activation(g, logits, Activation::Sigmoid)?;
+            let [attention, scores] = split_columns(g, both)?;
+            let attention = if config.pooling == Pooling::Softmax { weights } else { attention };
+            Some(PositionScores { scores, attention })
+        }
     };
-    let instance_probabilities = inputs.instances.map(|lengths| instances(g, att, cla, lengths, config)).transpose()?;
+    let instance_probabilities = inputs.instances.map(|lengths| instances(g, logits, lengths, config)).transpose()?;
     Ok(Prediction {
         attention: Some(weights),
         position_scores,
@@ -107,9 +106,9 @@ pub(super) fn attention(g: &mut Graph, h: Tensor, inputs: Inputs, config: ModelC
 
 /// The probabilities (B T, K) of each instance: its positions are pooled as those of a clip are. `lengths`, u32 (B T):
 /// valid positions.
-fn instances(g: &mut Graph, att: Tensor, cla: Tensor, lengths: Tensor, config: ModelConfig) -> Result<Tensor> {
+fn instances(g: &mut Graph, logits: Tensor, lengths: Tensor, config: ModelConfig) -> Result<Tensor> {
     let rows = g.shape(lengths).len();
-    let each = [rows, g.shape(cla).rows() / rows, config.classes];
-    let [att, cla] = [att, cla].map(|logits| g.reshape(logits, each));
-    Ok(attention_pool(g, att, cla, lengths, config.pooling)?.0)
+    let each = [rows, g.shape(logits).rows() / rows, g.shape(logits).last()];
+    let logits = g.reshape(logits, each);
+    Ok(attention_pool(g, logits, lengths, config.pooling)?.0)
 }

@@ -43,8 +43,8 @@ fn build(g: &mut Graph, inputs: Inputs, config: ModelConfig) -> Result<Predictio
     let top = of(LAYERS - 1);
     let mut ends = vec![];
     for (x, reverse) in [(h, false), (last, true)] {
-        let direction = top.direction(g, x, reverse)?;
-        ends.push(recurrent(g, Cell::Gru, &[direction], inputs.lengths, None, None)?.state.h);
+        let (input, direction) = top.directions(g, x, &[reverse])?;
+        ends.push(recurrent(g, Cell::Gru, input, &direction, inputs.lengths, None, None)?.state.h);
     }
     let h = join_columns(g, &ends)?;
     Ok(Prediction::new(linear_sigmoid(g, "out", h, config.classes, WeightInit::Torch)?))

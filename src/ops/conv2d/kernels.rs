@@ -402,7 +402,6 @@ impl Op for Conv2d {
             r.dispatch(&WEIGHTS, "conv2d_backward_slices", &[("partial", partial), ("grad_w", dw.view)], p, launch);
         }
         if let Some(db) = io.dx(2) {
-            let p = Params { accumulate: db.accumulate.into(), b_stride: db.stride as u32, ..p };
             let partial = io.scratch(3).view;
             let mut sums = slices;
             if !fused {
@@ -413,15 +412,7 @@ impl Op for Conv2d {
                 r.dispatch(&WEIGHTS, "conv2d_backward_bias", &[("grad_y", g), ("partial", partial)], p, launch);
                 sums = slices * d.bias_pixels();
             }
-            let p = Params { slices: sums as u32, ..p };
-            let launch = Grid::items(d.n, 64, io.replicas).iterations(sums);
-            r.dispatch(
-                &WEIGHTS,
-                "conv2d_backward_bias_slices",
-                &[("partial", partial), ("grad_b", db.view)],
-                p,
-                launch,
-            );
+            r.slice_sums.push(db.sum_of_slices(r.op, io.replicas, sums, partial, d.n));
         }
         Ok(())
     }

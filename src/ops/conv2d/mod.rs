@@ -14,6 +14,7 @@ mod kernels;
 use std::slice::from_ref;
 
 use super::{Entry, joined, relu_gradient};
+use crate::graph::slice_sums;
 use kernels::{RUNS, RUNS_UNALIGNED, SQUARE3_ALIGNED, SQUARE3_SINGLE, SUBGROUP8, TILES, UNALIGNED, WEIGHTS};
 
 pub use kernels::{Conv2d, conv2d, same_padding};
@@ -21,9 +22,10 @@ pub use kernels::{Conv2d, conv2d, same_padding};
 pub(crate) const OP: Entry = Entry {
     name: "conv2d",
     about: "convolution of images, stride 1 or 2, 'same' padding, ReLU fused",
-    shaders: &joined::<26>(&[
+    shaders: &joined::<28>(&[
         TILES.as_flattened().as_flattened(),
         from_ref(&WEIGHTS),
+        &slice_sums::SHADERS,
         from_ref(&SUBGROUP8),
         from_ref(&UNALIGNED),
         from_ref(&RUNS),

@@ -35,10 +35,18 @@ fn dropout(name: &str, [rows, k]: [usize; 2], n: usize) -> Case {
     Case::new(name, config, inputs)
 }
 
-fn sigmoid(name: &str, [rows, k]: [usize; 2], n: usize) -> Case {
-    let config = Linear { activation: Activation::Sigmoid, ..Linear::PLAIN };
+fn sigmoid(name: &str, layers: usize, [rows, k]: [usize; 2], n: usize) -> Case {
+    let config = Linear { layers, activation: Activation::Sigmoid, ..Linear::PLAIN };
     // On absolute values the sigmoid is flat where its argument is large, and its slope no bound of an error.
-    Case { op: Rc::new(config), ..case(name, &[rows, k], n, true) }.in_f32()
+    Case { op: Rc::new(config), ..side_by_side(name, layers, &[rows, k], n, true) }.in_f32()
+}
+
+/// Several layers side by side.
+fn side_by_side(name: &str, layers: usize, x: &[usize], n: usize, bias: bool) -> Case {
+    let one = case(name, x, n, bias).inputs;
+    let config = Linear { layers, ..Linear::PLAIN };
+    let parameters = one[1..].iter().flat_map(|input| vec![input.clone(); layers]);
+    Case::new(name, config, [one[0].clone()].into_iter().chain(parameters).collect())
 }
 
 /// A frozen layer: one set of weights for all replicas, and no gradient for them.
@@ -71,10 +79,16 @@ pub(super) fn cases() -> Vec<Case> {
         dropout("leaky ReLU and dropout", [9, 7], 5),
         dropout("leaky ReLU and dropout, vec4", [33, 12], 36),
         dropout("leaky ReLU and dropout, several slices", [300, 20], 40),
-        sigmoid("sigmoid", [9, 7], 5),
-        sigmoid("sigmoid, vec4", [33, 12], 36),
-        sigmoid("sigmoid, several slices", [300, 20], 40),
+        sigmoid("sigmoid", 1, [9, 7], 5),
+        sigmoid("sigmoid, vec4", 1, [33, 12], 36),
+        sigmoid("sigmoid, several slices", 1, [300, 20], 40),
+        sigmoid("two layers, sigmoid", 2, [9, 7], 5),
         shared_weights("segments, shared weights", [9, 4, 8], 12),
+        side_by_side("two layers, tiny", 2, &[1, 2], 1, true),
+        side_by_side("two layers, ragged tiles", 2, &[3, 11, 31], 33, true),
+        side_by_side("two layers, no bias, vec4", 2, &[5, 8], 36, false),
+        side_by_side("two layers, several slices", 2, &[300, 8], 12, true),
+        side_by_side("three layers, ragged", 3, &[131, 7], 5, true),
         in_parts(shared_weights("in parts, shared weights", [5, 3, 7], 130), 3, ALIGN),
         in_parts(segmented("in parts, ragged", [5, 3, 7], 130), 3, ALIGN),
         in_parts(segmented("in parts, vec4", [9, 2, 8], 132), 2, ALIGN),
@@ -109,7 +123,6 @@ pub(super) fn cases() -> Vec<Case> {
     ];
     for (name, x, n) in [
         ("att layer", [1280, 128], 128),
-        ("att head", [1280, 128], 20),
         ("att head, 7 classes", [1280, 128], 7),
         ("fc first", [128, 1280], 512),
         ("att on musicnn, first", [1280, 1506], 128),
@@ -117,5 +130,6 @@ pub(super) fn cases() -> Vec<Case> {
         // Sums of up to 1506 terms: 4.3e-5 was observed.
         cases.push(case(name, &x, n, true).bench().forward_tolerance(1e-4, 1e-5));
     }
+    cases.push(side_by_side("att heads", 2, &[1280, 128], 20, true).bench());
     cases
 }

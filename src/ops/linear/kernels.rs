@@ -2,6 +2,7 @@
 
 use std::ops::{Range, RangeInclusive};
 
+use crate::core::error::{Error, Result};
 use crate::core::random::dropout_threshold;
 use crate::core::shape::Shape;
 use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Precision, Problem, Recorder, Shader, View, params, shader};
@@ -24,6 +25,7 @@ pub(in crate::ops) static SUBGROUP8: [Shader; 2] = [RAGGED, RAGGED.with(&["VEC4"
 params! {
     pub(super) struct Params {
         m: u32, n: u32, k: u32, first: u32, columns: u32, segments: u32,
+        layers: u32, x_layer: u32, y_layer: u32, w_layer: u32, grad_layer: u32, b_layer: u32,
         w_stride: u32, grad_stride: u32, b_stride: u32,
         has_bias: u32, curve: u32, slope: f32, threshold: u32, scale: f32, stream: u32,
         accumulate: u32, slices: u32, w_at: u32, b_at: u32, k_from: u32, k_to: u32,
@@ -47,9 +49,12 @@ const GROUPS: usize = 512;
 /// Most terms of a sum in one dispatch: an invocation loops over all of them (see `MAX_ITERATIONS`).
 pub(super) const MAX_TERMS: usize = 1 << 14;
 
-/// Inputs: x, w and, optionally, b; with dropout the clock.
+/// Inputs: x, w of each layer and, optionally, b of each; with dropout the clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
+    /// L: layers of one size on the same x, side by side in y (..., L N); not in segments. Their weights are parameters
+    /// of one model, equally far apart.
+    pub layers: usize,
     /// S: the rows of x, (..., S, K), use in turn the S segments of w (N, S K).
     pub segments: usize,
     /// Followed by it; not by tanh.
@@ -61,11 +66,22 @@ pub struct Linear {
 }
 
 impl Linear {
-    pub const PLAIN: Linear = Linear { segments: 1, activation: Activation::Identity, dropout: None, part: PART };
+    pub const PLAIN: Linear =
+        Linear { layers: 1, segments: 1, activation: Activation::Identity, dropout: None, part: PART };
     pub const RELU: Linear = Linear { activation: Activation::Relu, ..Linear::PLAIN };
 
     pub(super) fn has_bias(&self, inputs: usize) -> bool {
-        inputs - usize::from(self.dropout.is_some()) == 3
+        inputs - usize::from(self.dropout.is_some()) == 1 + 2 * self.layers
+    }
+
+    /// Indices of the weights among the inputs.
+    pub(super) fn weights(&self) -> Range<usize> {
+        1..1 + self.layers
+    }
+
+    /// And of the biases.
+    pub(super) fn biases(&self) -> Range<usize> {
+        1 + self.layers..1 + 2 * self.layers
     }
 
     pub(super) fn curve(&self) -> Option<Curve> {
@@ -92,19 +108,35 @@ pub(in crate::ops) enum Curve {
 pub(in crate::ops) struct Dims {
     /// Rows of a segment.
     pub m: usize,
+    /// Outputs of a layer.
     pub n: usize,
     pub k: usize,
     pub segments: usize,
+    pub layers: Layers,
     /// Most weights bound at once.
     pub part: usize,
     /// Whether operands can be in half precision.
     pub halves: bool,
 }
 
+/// Layers of one size.
+#[derive(Clone, Copy)]
+pub(in crate::ops) struct Layers {
+    pub count: usize,
+    /// Elements from x of one to that of the next; 0 for the same x.
+    pub x: usize,
+    /// From y of one to that of the next.
+    pub y: usize,
+    /// Elements of a row of y, or of those of all layers side by side.
+    pub columns: usize,
+}
+
 impl Dims {
     pub(super) fn new(x: &Shape, w: &Shape, op: &Linear) -> Dims {
-        let Linear { segments, part, .. } = *op;
-        Dims { m: x.rows() / segments, n: w.rows(), k: x.last(), segments, part, halves: true }
+        let Linear { layers, segments, part, .. } = *op;
+        let n = w.rows();
+        let layers = Layers { count: layers, x: 0, y: n, columns: layers * n };
+        Dims { m: x.rows() / segments, n, k: x.last(), segments, layers, part, halves: true }
     }
 
     pub(super) fn of(io: &Io, op: &Linear) -> Dims {
@@ -124,19 +156,21 @@ impl Dims {
     /// At most what a binding can hold for the least number of outputs.
     pub(super) fn slices(&self) -> usize {
         let most = (self.part / (ALIGN * (self.weights() + 1))).max(1);
-        let tiles = self.n.div_ceil(32) * self.k.div_ceil(32) * self.segments;
+        let tiles = self.n.div_ceil(32) * self.k.div_ceil(32) * self.segments * self.layers.count;
         let useful = MAX_SLICES.min(GROUPS.div_ceil(tiles)).max(self.m.div_ceil(MAX_TERMS));
         self.m.div_ceil(SLICE).min(useful).min(most)
     }
 
-    /// The outputs in parts, `copies` of whose weights an adapter can bind.
-    pub(super) fn parts(&self, copies: usize) -> impl Iterator<Item = Range<usize>> {
-        self.ranges((self.part / (copies * (self.weights() + usize::from(copies > 1))) / ALIGN * ALIGN).max(ALIGN))
+    /// The outputs in parts whose weights, in so many slices, an adapter can bind.
+    pub(super) fn parts(&self, slices: usize) -> impl Iterator<Item = Range<usize>> {
+        let copy = self.weights() + usize::from(slices > 1);
+        self.ranges((self.part / (slices * self.layers.count * copy) / ALIGN * ALIGN).max(ALIGN))
     }
 
     /// The same, of as many as a dispatch sums at most: the gradient of x is a sum over the outputs.
     pub(super) fn terms(&self) -> impl Iterator<Item = Range<usize>> {
-        self.ranges((self.part / self.weights() / ALIGN * ALIGN).clamp(ALIGN, MAX_TERMS))
+        let most = self.part / (self.layers.count * self.weights()) / ALIGN * ALIGN;
+        self.ranges(most.clamp(ALIGN, MAX_TERMS / self.layers.count))
     }
 
     fn ranges(&self, most: usize) -> impl Iterator<Item = Range<usize>> + use<> {
@@ -156,12 +190,12 @@ impl Dims {
 
     /// Of the forward kernel, for `n` outputs.
     pub(super) fn forward_variant(&self, r: &mut Recorder, n: usize) -> Product {
-        self.variant(r, "linear_forward", [self.m, n, self.k], 1..=1).0
+        self.variant(r, "linear_forward", [self.m, n, self.k], self.layers.count, 1..=1).0
     }
 
     /// Of the kernel of the gradient of x.
     pub(super) fn input_variant(&self, r: &mut Recorder) -> Product {
-        self.variant(r, "linear_backward_input", [self.m, self.k, self.n], 1..=1).0
+        self.variant(r, "linear_backward_input", [self.m, self.k, self.layers.count * self.n], 1, 1..=1).0
     }
 
     /// Of the kernel of the gradient of w, and the slices of its sums.
@@ -169,7 +203,7 @@ impl Dims {
         let most = self.slices();
         // Fewer slices could be in parts of which there is no room for all.
         let least = if self.parts(most).nth(1).is_some() { most } else { self.m.div_ceil(MAX_TERMS).min(most) };
-        match self.variant(r, "linear_backward_weight", [self.n, self.k, self.m], least..=most) {
+        match self.variant(r, "linear_backward_weight", [self.n, self.k, self.m], self.layers.count, least..=most) {
             // Its sums over M are not sliced.
             (Product::Subgroup8 { aligned }, _) if self.m.div_ceil(4) > MAX_ITERATIONS => {
                 (Product::Tile(Tile { side: 32, vec4: aligned, precision: Precision::F32 }), most)
@@ -178,16 +212,17 @@ impl Dims {
         }
     }
 
-    /// For a product of (rows, columns, terms).
+    /// For a product of (rows, columns, terms) of so many layers.
     fn variant(
         &self,
         r: &mut Recorder,
         kernel: &'static str,
         [rows, columns, terms]: [usize; 3],
+        layers: usize,
         slices: RangeInclusive<usize>,
     ) -> (Product, usize) {
         let precision = if self.halves { r.target.precision } else { Precision::F32 };
-        let problem = Problem { kernel, result: [rows, columns], terms, copies: self.segments, precision };
+        let problem = Problem { kernel, result: [rows, columns], terms, copies: self.segments * layers, precision };
         variants::product(r, problem, [self.n, self.k], slices)
     }
 
@@ -203,14 +238,15 @@ impl Dims {
             && self.parts(slices).nth(1).is_none()
     }
 
-    /// Working memory of [`parameter_gradients`].
+    /// Working memory of [`parameter_gradients`]: slices of the gradients of weights and biases, and of those of biases
+    /// on their own, the layers one after the other.
     pub fn gradient_scratch(&self) -> [Spec; 2] {
         let slices = self.slices();
         let weights = match slices {
             1 => 1,
             _ => slices * self.parts(slices).next().map_or(0, |part| part.len()) * (self.weights() + 1),
         };
-        [Spec::f32([weights]), Spec::f32([slices, self.n])]
+        [weights, slices * self.n].map(|len| Spec::f32([self.layers.count * len.next_multiple_of(ALIGN)]))
     }
 
     pub(super) fn params(&self) -> Params {
@@ -219,8 +255,14 @@ impl Dims {
             n: self.n as u32,
             k: self.k as u32,
             first: 0,
-            columns: self.n as u32,
+            columns: self.layers.columns as u32,
             segments: self.segments as u32,
+            layers: self.layers.count as u32,
+            x_layer: self.layers.x as u32,
+            y_layer: self.layers.y as u32,
+            w_layer: 0,
+            grad_layer: 0,
+            b_layer: 0,
             w_stride: 0,
             grad_stride: 0,
             b_stride: 0,
@@ -249,6 +291,15 @@ impl Params {
         };
         Params { curve, slope, threshold, scale, ..self }
     }
+}
+
+/// The range of the weights, biases or gradients of all layers, and the elements from one to the next.
+///
+/// # Errors
+/// `Usage` for those of other tensors than parameters, declared layer by layer.
+pub(in crate::ops) fn span(of_layers: impl Iterator<Item = View>) -> Result<(View, usize)> {
+    View::span(&of_layers.collect::<Vec<_>>())
+        .ok_or_else(|| Error::Usage("layers side by side must be parameters that are declared layer by layer".into()))
 }
 
 pub(super) fn shader(variant: Product) -> &'static Shader {

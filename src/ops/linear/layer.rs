@@ -1,7 +1,9 @@
 //! The op, and its forward pass.
 
+use std::ops::Range;
+
 use super::gradients;
-use super::kernels::{Curve, Dims, Linear, MAX_RESULTS, MAX_TERMS, Params, shader, tiles};
+use super::kernels::{Curve, Dims, Linear, MAX_RESULTS, MAX_TERMS, Params, shader, span, tiles};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor};
@@ -38,6 +40,12 @@ pub fn linear_dropout(
     Ok(g.push(config, &inputs)?[0])
 }
 
+/// Adds layers of one size side by side: y (..., L N). `w` (N, K) and `b` (N) of each, declared layer by layer.
+pub fn linear_layers(g: &mut Graph, x: Tensor, w: &[Tensor], b: &[Tensor]) -> Result<Tensor> {
+    let config = Linear { layers: w.len(), ..Linear::PLAIN };
+    Ok(g.push(config, &[&[x], w, b].concat())?[0])
+}
+
 /// As [`linear`], in segments or with an activation.
 pub fn linear_with(g: &mut Graph, x: Tensor, w: Tensor, b: Option<Tensor>, config: Linear) -> Result<Tensor> {
     let inputs: Vec<Tensor> = [x, w].into_iter().chain(b).collect();
@@ -51,28 +59,36 @@ impl Op for Linear {
 
     fn infer(&self, x: &[Spec]) -> Result<Outputs> {
         let (input, w) = (&x[0].shape, &x[1].shape);
+        let parameters = x.len() - 1 - usize::from(self.dropout.is_some());
+        let alike = |which: Range<usize>| x.len() >= which.end && which.skip(1).all(|i| x[i] == x[i - 1]);
         let fits = w.rank() == 2
             && input.rank() >= 1
             && self.segments >= 1
+            && self.layers >= 1
+            && (self.layers == 1 || self.segments == 1)
+            && (parameters == self.layers || parameters == 2 * self.layers)
+            && alike(self.weights())
             && self.activation != Activation::Tanh
             && input.last() * self.segments == w.last()
             && input.rows().is_multiple_of(self.segments);
-        let bias_fits = !self.has_bias(x.len()) || x[2].shape.dims() == [w.rows()];
+        let biases = self.biases();
+        let bias_fits = !self.has_bias(x.len()) || x[biases.start].shape.dims() == [w.rows()] && alike(biases.clone());
         let clock_fits = self.dropout.is_none() || x.last() == Some(&Spec::u32([4]));
         if !fits || !bias_fits || !clock_fits {
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
-            let expected = match self.segments {
-                1 => "x (..., K), w (N, K), b (N), u32 clock (4), no tanh".to_owned(),
-                s => format!("x (..., K) in groups of {s} rows, w (N, {s} K), b (N)"),
+            let expected = match (self.segments, self.layers) {
+                (1, 1) => "x (..., K), w (N, K), b (N), u32 clock (4), no tanh".to_owned(),
+                (1, layers) => format!("x (..., K), {layers} times w (N, K), {layers} times b (N), u32 clock (4)"),
+                (s, _) => format!("one layer, x (..., K) in groups of {s} rows, w (N, {s} K), b (N)"),
             };
             return Err(Error::shape("linear", expected, got.join(", ")));
         }
         let dims = Dims::new(input, w, self);
         let [partial, partial_bias] = dims.gradient_scratch();
-        let g = Spec::f32([if self.curve().is_some() { dims.rows() * dims.n } else { 1 }]);
-        let dx = Spec::f32([if dims.terms().nth(1).is_some() { input.len() } else { 1 }]);
+        let g = Spec::f32([if self.curve().is_some() { dims.rows() * dims.layers.columns } else { 1 }]);
+        let dx = Spec::f32([if self.layers > 1 || dims.terms().nth(1).is_some() { input.len() } else { 1 }]);
         Ok(Outputs {
-            y: vec![Spec::f32(input.with_last(w.rows()))],
+            y: vec![Spec::f32(input.with_last(dims.layers.columns))],
             scratch: vec![partial, partial_bias, g, dx],
             ..Default::default()
         })
@@ -80,8 +96,9 @@ impl Op for Linear {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = Dims::of(io, self);
-        let w = io.x(1).view;
-        let bias = self.has_bias(io.inputs()).then(|| io.x(2));
+        let (w, w_layer) = span(self.weights().map(|i| io.x(i).view))?;
+        let has_bias = self.has_bias(io.inputs());
+        let bias = has_bias.then(|| span(self.biases().map(|i| io.x(i).view))).transpose()?;
         let clock = self.dropout.map(|_| io.x(io.inputs() - 1).view);
         let variants: Vec<Product> = d.parts(1).map(|part| d.forward_variant(r, part.len())).collect();
         let all_tiled = variants.iter().all(|variant| matches!(variant, Product::Tile(_)));
@@ -89,7 +106,7 @@ impl Op for Linear {
         for (part, variant) in d.parts(1).zip(variants) {
             let (first, n) = (part.start, part.len());
             let w = d.part_of(w, &part);
-            let b = bias.map_or(w, |bias| bias.view);
+            let (b, b_layer) = bias.unwrap_or((w, 0));
             let mut bindings = vec![("x", io.x(0).view), ("w", w), ("b", b), ("y", io.y(0).view)];
             // Without dropout any buffer that is only read is bound as the clock.
             bindings.extend(matches!(variant, Product::Tile(_)).then_some(("clock", clock.unwrap_or(w))));
@@ -99,9 +116,11 @@ impl Op for Linear {
                 let p = Params {
                     n: n as u32,
                     first: first as u32,
+                    w_layer: w_layer as u32,
+                    b_layer: b_layer as u32,
                     w_stride: io.x(1).stride as u32,
-                    b_stride: bias.map_or(0, |bias| bias.stride) as u32,
-                    has_bias: (bias.is_some() && is_last).into(),
+                    b_stride: if has_bias { io.x(self.biases().start).stride as u32 } else { 0 },
+                    has_bias: (has_bias && is_last).into(),
                     stream: self.dropout.map_or(0, |(_, stream)| stream),
                     accumulate: (from > 0).into(),
                     k_from: from as u32,
@@ -113,7 +132,7 @@ impl Op for Linear {
                     true => (&[("DROPS", 1.0)], MAX_RESULTS * PHILOX_ROUNDS),
                     false => (&[], 0),
                 };
-                let launch = tiles([[1, d.m, n, to - from]], io.replicas * d.segments, variant).and(draws);
+                let launch = tiles([[self.layers, d.m, n, to - from]], io.replicas * d.segments, variant).and(draws);
                 r.dispatch_with(shader(variant), "linear_forward", constants, &bindings, p, launch);
             }
         }
@@ -129,27 +148,28 @@ impl Op for Linear {
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        gradients::record(self, io, r);
-        Ok(())
+        gradients::record(self, io, r)
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
-        let (input, w) = (&x[0], &x[1]);
-        let mut y = Array::zeros(input.shape().with_last(w.shape().rows()));
+        let (input, width) = (&x[0], x[1].shape().rows());
+        let columns = self.layers * width;
+        let mut y = Array::zeros(input.shape().with_last(columns));
         for m in 0..input.shape().rows() {
-            for n in 0..w.shape().rows() {
+            for column in 0..columns {
+                let (layer, n) = (column / width, column % width);
                 let first = m % self.segments * input.shape().last();
-                let dot: f64 = input.row(m).iter().zip(&w.row(n)[first..]).map(|(a, b)| a * b).sum();
-                let v = dot + if self.has_bias(x.len()) { x[2][n] } else { 0.0 };
+                let dot: f64 = input.row(m).iter().zip(&x[1 + layer].row(n)[first..]).map(|(a, b)| a * b).sum();
+                let v = dot + if self.has_bias(x.len()) { x[self.biases().start + layer][n] } else { 0.0 };
                 let v = match self.activation {
                     Activation::Relu => v.max(0.0),
                     Activation::LeakyRelu { slope } => v.max(0.0) + slope * v.min(0.0),
                     Activation::Sigmoid => 1.0 / (1.0 + (-v).exp()),
                     Activation::Identity | Activation::Tanh => v,
                 };
-                y.row_mut(m)[n] = v * self.dropout.map_or(1.0, |(p, stream)| {
+                y.row_mut(m)[column] = v * self.dropout.map_or(1.0, |(p, stream)| {
                     let clock = &x[x.len() - 1];
-                    dropout_factor(m * w.shape().rows() + n, stream, [0, 1, 2, 3].map(|i| clock[i] as u32), p)
+                    dropout_factor(m * columns + column, stream, [0, 1, 2, 3].map(|i| clock[i] as u32), p)
                 });
             }
         }
@@ -160,13 +180,17 @@ impl Op for Linear {
         if self.segments > 1 || self.dropout.is_some() {
             return Err(Error::NoOnnx { op: "linear in segments or with dropout" });
         }
-        let w = x[1].known()?;
-        let &[n, k] = w.dims() else { unreachable!("inferred before") };
-        let transposed: Vec<f32> = (0..k * n).map(|i| w[i % n * k + i / n]).collect();
-        let (input, w) = (to.of(&x[0]), to.floats(&[k, n], &transposed));
+        // Those of all layers, one after the other.
+        let of_layers = |which: Range<usize>| -> Result<Vec<f32>> {
+            Ok(x[which].iter().map(|x| Ok(x.known()?.data())).collect::<Result<Vec<_>>>()?.concat())
+        };
+        let (w, k) = (of_layers(self.weights())?, x[1].dims()[1]);
+        let columns = w.len() / k;
+        let transposed: Vec<f32> = (0..w.len()).map(|i| w[i % columns * k + i / columns]).collect();
+        let (input, w) = (to.of(&x[0]), to.floats(&[k, columns], &transposed));
         let mut y = to.apply("MatMul", &[&input, &w], &[]);
-        if let Some(b) = x.get(2) {
-            let b = to.of(b);
+        if self.has_bias(x.len()) {
+            let b = to.floats(&[columns], &of_layers(self.biases())?);
             y = to.apply("Add", &[&y, &b], &[]);
         }
         if self.activation != Activation::Identity {
@@ -176,7 +200,8 @@ impl Op for Linear {
     }
 
     fn cost(&self, x: &[Spec]) -> Cost {
-        let (m, n, k) = (x[0].shape.rows() as f64, x[1].shape.rows() as f64, x[0].shape.last() as f64);
+        let (m, k) = (x[0].shape.rows() as f64, x[0].shape.last() as f64);
+        let n = (self.layers * x[1].shape.rows()) as f64;
         Cost { flops: 2.0 * m * n * k, bytes: 4.0 * (m * k + n * x[1].shape.last() as f64 + m * n) }
     }
 }

@@ -8,6 +8,8 @@
 //! Watcharasupat, Gururani and Lerch ("Visual attention for musical instrument recognition", 2020) pass each
 //! time-frequency position of VGGish's last feature maps through its own part of the dense layer that follows.
 //!
+//! Layers of one size on the same x can be computed side by side, in the dispatches of one: y (..., L N).
+//!
 //! Weights beyond a storage binding are bound in parts of outputs, forward and backward; how many there are depends on
 //! the shapes alone, never on R. Replicas whose weights are further apart than the size of a binding are a `Limit`
 //! error.
@@ -21,14 +23,14 @@ use super::{Entry, activation, joined, relu_gradient};
 use crate::graph::slice_sums;
 use kernels::BIASES;
 
-pub(super) use gradients::{Gradient, parameter_gradients};
+pub(super) use gradients::{Gradient, Gradients, parameter_gradients};
 pub use kernels::Linear;
-pub(super) use kernels::{Dims, SUBGROUP8, TILES, tile_product_rounds};
-pub use layer::{linear, linear_dropout, linear_with};
+pub(super) use kernels::{Dims, Layers, SUBGROUP8, TILES, span, tile_product_rounds};
+pub use layer::{linear, linear_dropout, linear_layers, linear_with};
 
 pub(crate) const OP: Entry = Entry {
     name: "linear",
-    about: "fully connected layer, also grouped, ReLU, dropout and sigmoid fused",
+    about: "fully connected layer, also grouped or several side by side, ReLU, dropout and sigmoid fused",
     shaders: &joined::<23>(&[
         TILES.as_flattened().as_flattened(),
         &BIASES,

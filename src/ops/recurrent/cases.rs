@@ -20,7 +20,7 @@ struct Options {
 fn case(name: &str, cell: Cell, directions: usize, [b, t, h]: [usize; 3], lengths: Fill, options: Options) -> Case {
     let Options { masked, started, .. } = options;
     let gates = cell.gates() * h;
-    let mut inputs = vec![Input::gradient([b, t, gates]); directions];
+    let mut inputs = vec![Input::gradient([b, t, directions * gates])];
     // PyTorch's initialisation; much larger values make the recurrence chaotic.
     let bound = 1.0 / (h as f64).sqrt();
     inputs.extend(vec![Input::param([gates, h]).filled(Fill::Uniform(-bound, bound)); directions]);

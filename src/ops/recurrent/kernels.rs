@@ -1,7 +1,12 @@
 //! The kernels of a recurrent layer, their parameters and the layout of the activations saved for the backward pass.
 
+use std::ops::Range;
+
+use crate::core::error::Result;
 use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::Io;
+use crate::ops::arena::PART;
+use crate::ops::linear::{self, span};
 use crate::ops::recurrent_cell::Cell;
 use crate::ops::variants::{self, Variant};
 
@@ -17,7 +22,8 @@ params! {
     pub(super) struct Params {
         replicas: u32, batch: u32, steps: u32, hidden: u32, directions: u32, lengths_stride: u32,
         has_mask: u32, has_state: u32, has_dy: u32, wants_start: u32,
-        state_slice: u32, h_at: u32, h_slice: u32, masked_at: u32, gates_at: u32, c_at: u32, g_at: u32, g_slice: u32,
+        state_slice: u32, h_slice: u32, masked_at: u32, gates_at: u32, c_at: u32,
+        w_stride: u32, w_direction: u32, g_at: u32, g_slice: u32,
         accumulate: u32, first: u32, end: u32, saved_steps: u32,
     }
 }
@@ -25,15 +31,16 @@ params! {
 params! {
     struct StatesParams {
         len: u32, hidden: u32, directions: u32,
-        w_stride: u32, b_stride: u32, w_reverse_stride: u32, b_reverse_stride: u32, plain_at: u32, accumulate: u32,
+        w_stride: u32, w_direction: u32, b_stride: u32, b_direction: u32, accumulate: u32,
     }
 }
 
 impl Params {
-    /// The same for the backward pass. `accumulate`: a bit per direction; `has_state`: a bit for each gradient of the
-    /// final state.
-    pub(crate) fn of_backward(self, accumulate: u32, has_state: u32, has_dy: bool) -> Params {
-        Params { accumulate, has_state, has_dy: has_dy.into(), ..self }
+    /// The same for the backward pass. `has_state`: a bit for each gradient of the final state; `w`: elements from one
+    /// replica's weights to the next, and from one direction's to the other's.
+    pub(crate) fn of_backward(self, accumulate: bool, has_state: u32, has_dy: bool, w: [u32; 2]) -> Params {
+        let [w_stride, w_direction] = w;
+        Params { accumulate: accumulate.into(), has_state, has_dy: has_dy.into(), w_stride, w_direction, ..self }
     }
 }
 
@@ -57,18 +64,18 @@ pub(super) struct Dims {
 
 /// Offsets of the sections of the saved activations, over all replicas (see `shaders/shared/recurrent.wgsl`).
 pub(super) struct SavedLayout {
-    state_slice: usize,
-    pub h_at: usize,
     pub h_slice: usize,
     pub masked_at: usize,
     gates_at: usize,
     c_at: usize,
     pub len: usize,
+    state_slice: usize,
+    pub g_at: usize,
     pub g_slice: usize,
     pub back_len: usize,
 }
 
-/// Inputs: per direction input; per direction weight; per direction bias; lengths; the mask; h and c.
+/// Inputs: input; per direction weight; per direction bias; lengths; the mask; h and c.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recurrent {
     pub cell: Cell,
@@ -84,13 +91,23 @@ pub(super) struct Recurrent {
 
 impl Recurrent {
     pub fn dims(&self, input: &[usize]) -> Dims {
-        let gates = input[2];
+        let gates = input[2] / self.directions;
         Dims { b: input[0], t: input[1], h: gates / self.cell.gates(), gates }
+    }
+
+    /// Indices of the weights among the inputs.
+    pub(super) fn weights(&self) -> Range<usize> {
+        1..1 + self.directions
+    }
+
+    /// And of the biases.
+    pub(super) fn biases(&self) -> Range<usize> {
+        1 + self.directions..1 + 2 * self.directions
     }
 
     /// Indices of the inputs after the parameters.
     pub(crate) fn lengths_at(&self) -> usize {
-        3 * self.directions
+        1 + 2 * self.directions
     }
 
     pub(crate) fn state_at(&self) -> usize {
@@ -107,22 +124,29 @@ impl Recurrent {
         let state_slice = aligned(replicas * d.b * self.directions * d.h);
         let h_slice = aligned(rows * d.h);
         let g_slice = aligned(rows * d.gates);
-        let h_at = self.cell.states() * state_slice;
-        let masked_at = if self.masked { h_at + self.directions * h_slice } else { h_at };
+        let masked_at = if self.masked { self.directions * h_slice } else { 0 };
         let gates_at = masked_at + self.directions * h_slice;
         let c_at = gates_at + aligned(self.directions * rows * self.cell.saved_gates() * d.h);
         let len = c_at + (self.cell.states() - 1) * self.directions * h_slice;
+        let g_at = self.cell.states() * state_slice;
         SavedLayout {
             state_slice,
-            h_at,
             h_slice,
             masked_at,
             gates_at,
             c_at,
             len,
+            g_at,
             g_slice,
-            back_len: h_at + self.directions * g_slice,
+            back_len: g_at + self.directions * g_slice,
         }
+    }
+
+    /// The products whose gradients are those of the weights: dg^T h of each direction.
+    pub fn product(&self, d: &Dims, replicas: usize) -> linear::Dims {
+        let SavedLayout { h_slice, g_slice, .. } = self.saved_layout(d, replicas);
+        let layers = linear::Layers { count: self.directions, x: h_slice, y: g_slice, columns: d.gates };
+        linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, layers, part: PART, halves: false }
     }
 
     pub fn params(&self, io: &Io, d: &Dims) -> Params {
@@ -135,16 +159,17 @@ impl Recurrent {
             directions: self.directions as u32,
             lengths_stride: io.x(self.lengths_at()).stride as u32,
             has_mask: self.masked.into(),
-            has_state: if self.started { u32::MAX } else { 0 },
+            has_state: self.started.into(),
             has_dy: 0,
             wants_start: self.started.into(),
             state_slice: saved.state_slice as u32,
-            h_at: saved.h_at as u32,
             h_slice: saved.h_slice as u32,
             masked_at: saved.masked_at as u32,
             gates_at: saved.gates_at as u32,
             c_at: saved.c_at as u32,
-            g_at: saved.h_at as u32,
+            w_stride: 0,
+            w_direction: 0,
+            g_at: saved.g_at as u32,
             g_slice: saved.g_slice as u32,
             accumulate: 0,
             first: 0,
@@ -193,41 +218,44 @@ impl Recurrent {
         }
     }
 
-    /// Packs the parameters of all directions into the saved `packed`, for both passes.
-    pub fn pack(&self, r: &mut Recorder, io: &Io, d: &Dims, packed: View) {
-        let n = self.directions;
-        let [w, b, w_reverse, b_reverse] = [n, 2 * n, 2 * n - 1, 3 * n - 1].map(|i| io.x(i));
+    /// The weights or biases of all directions as a range, and elements from one replica to the next, and from one
+    /// direction to the other.
+    ///
+    /// # Errors
+    /// `Usage` for those that are not parameters.
+    pub fn parameters(&self, io: &Io, which: Range<usize>) -> Result<(View, [u32; 2])> {
+        let stride = io.x(which.start).stride as u32;
+        let (view, apart) = span(which.map(|i| io.x(i).view))?;
+        Ok((view, [stride, apart as u32]))
+    }
+
+    /// Packs the parameters of all directions for the forward pass.
+    ///
+    /// # Errors
+    /// As [`Recurrent::parameters`].
+    pub fn pack(&self, r: &mut Recorder, io: &Io, d: &Dims, packed: View) -> Result<()> {
+        let (w, [w_stride, w_direction]) = self.parameters(io, self.weights())?;
+        let (b, [b_stride, b_direction]) = self.parameters(io, self.biases())?;
         let p = StatesParams {
             len: d.gates as u32,
             hidden: d.h as u32,
-            directions: n as u32,
-            w_stride: w.stride as u32,
-            b_stride: b.stride as u32,
-            w_reverse_stride: w_reverse.stride as u32,
-            b_reverse_stride: b_reverse.stride as u32,
-            plain_at: if self.forward_only { 0 } else { self.packed_len(d, io.replicas) as u32 },
+            directions: self.directions as u32,
+            w_stride,
+            w_direction,
+            b_stride,
+            b_direction,
             accumulate: 0,
         };
-        let bindings = [
-            ("w", w.view),
-            ("b", b.view),
-            ("w_reverse", w_reverse.view),
-            ("b_reverse", b_reverse.view),
-            ("packed_weights", packed),
-        ];
         let groups = d.gates.div_ceil(64) * (d.h + 1).div_ceil(COLUMNS);
-        r.dispatch(&STATES, "recurrent_pack", &bindings, p, Grid::folded(groups, io.replicas * n).iterations(COLUMNS));
+        let launch = Grid::folded(groups, io.replicas * self.directions).iterations(COLUMNS);
+        r.dispatch(&STATES, "recurrent_pack", &[("w", w), ("b", b), ("packed_weights", packed)], p, launch);
+        Ok(())
     }
 
-    /// Elements of the packed parameters of a pass.
-    pub fn packed_len(&self, d: &Dims, replicas: usize) -> usize {
-        (replicas * self.directions * d.gates * (d.h + 1)).next_multiple_of(ALIGN)
-    }
-
-    /// The part of the saved activations that holds tensor `i` of the state.
-    pub(crate) fn state_view(&self, saved: View, d: &Dims, replicas: usize, i: usize) -> View {
-        let offset = saved.offset + i * self.saved_layout(d, replicas).state_slice;
-        View { offset, len: replicas * d.b * self.directions * d.h, ..saved }
+    /// The part of the working memory of the backward pass that holds the gradient of tensor `i` of the state.
+    pub(crate) fn state_view(&self, back: View, d: &Dims, replicas: usize, i: usize) -> View {
+        let offset = back.offset + i * self.saved_layout(d, replicas).state_slice;
+        View { offset, len: replicas * d.b * self.directions * d.h, ..back }
     }
 }
 

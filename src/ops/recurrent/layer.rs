@@ -6,15 +6,12 @@ use crate::core::error::{Error, Result};
 use crate::gpu::{MAX_ITERATIONS, Recorder, View};
 use crate::graph::onnx::operators::{Attribute, Onto, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
-use crate::ops::arena::PART;
-use crate::ops::linear::{self, parameter_gradients};
+use crate::ops::linear::{self, Gradients, parameter_gradients};
 use crate::ops::recurrent_cell::{Cell, State};
 
-/// One direction's part of a layer.
+/// The parameters of a direction.
 #[derive(Clone, Copy, Debug)]
 pub struct Direction {
-    /// (B, T, G H): W_ih x + b_ih.
-    pub input: Tensor,
     /// W_hh (G H, H).
     pub weight: Tensor,
     /// b_hh (G H).
@@ -30,14 +27,16 @@ pub struct Sequence {
     pub state: State,
 }
 
-/// Adds a layer. `directions`: forward, or forward and reverse. `lengths` u32 (B): valid steps. `mask` (B, D H):
-/// recurrent dropout's factors. `state` (B, D H): initial state, else zeros.
+/// Adds a layer. `input` (B, T, D G H): W_ih x + b_ih of the directions. `directions`: forward, or forward and reverse.
+/// `lengths` u32 (B): valid steps. `mask` (B, D H): recurrent dropout's factors. `state` (B, D H): initial state, else
+/// zeros.
 ///
 /// # Errors
 /// `Shape` for tensors that do not fit together and for more than 256 units.
 pub fn recurrent(
     g: &mut Graph,
     cell: Cell,
+    input: Tensor,
     directions: &[Direction],
     lengths: Tensor,
     mask: Option<Tensor>,
@@ -45,7 +44,7 @@ pub fn recurrent(
 ) -> Result<Sequence> {
     let (masked, started, forward_only) = (mask.is_some(), state.is_some(), g.mode() == Mode::Eval);
     let op = Recurrent { cell, directions: directions.len(), masked, started, rounds: MAX_ITERATIONS, forward_only };
-    let mut inputs: Vec<Tensor> = directions.iter().map(|d| d.input).collect();
+    let mut inputs = vec![input];
     inputs.extend(directions.iter().map(|d| d.weight));
     inputs.extend(directions.iter().map(|d| d.bias));
     inputs.push(lengths);
@@ -65,8 +64,8 @@ impl Op for Recurrent {
             let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
             let gates = self.cell.gates();
             let expected = format!(
-                "per direction (1 or 2) input (B, T, {gates} H), weight ({gates} H, H), bias ({gates} H); u32 lengths \
-                 (B); mask and state (B, D H); {what}"
+                "input (B, T, D {gates} H); of each direction (D, 1 or 2) weight ({gates} H, H), bias ({gates} H); \
+                 u32 lengths (B); mask and state (B, D H); {what}"
             );
             Err(Error::shape("recurrent", expected, got.join(", ")))
         };
@@ -80,7 +79,7 @@ impl Op for Recurrent {
         }
         let n = self.directions;
         let state = Spec::f32([d.b, n * d.h]);
-        let mut expected = vec![Spec::f32([d.b, d.t, self.cell.gates() * d.h]); n];
+        let mut expected = vec![Spec::f32([d.b, d.t, n * self.cell.gates() * d.h])];
         expected.extend(vec![Spec::f32([self.cell.gates() * d.h, d.h]); n]);
         expected.extend(vec![Spec::f32([self.cell.gates() * d.h]); n]);
         expected.push(Spec::u32([d.b]));
@@ -91,89 +90,83 @@ impl Op for Recurrent {
         }
         // The part of one replica.
         let saved = self.saved_layout(&d, 1);
-        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART, halves: false };
-        let slices = (0..n).flat_map(|_| product.gradient_scratch());
+        let packed = Spec::f32([n, d.h + 1, d.gates]);
+        let slices = self.product(&d, 1).gradient_scratch();
         let mut y = vec![Spec::f32([d.b, d.t, n * d.h])];
         y.extend(vec![state; self.cell.states()]);
         Ok(Outputs {
             y,
-            saved: vec![
-                Spec::f32([saved.len]),
-                Spec::f32([self.packed_len(&d, 1) * if self.forward_only { 1 } else { 2 }]),
-            ],
-            scratch: [Spec::f32([saved.back_len]), Spec::f32([4])].into_iter().chain(slices).collect(),
+            saved: vec![Spec::f32([saved.len])],
+            scratch: [packed, Spec::f32([4]), Spec::f32([saved.back_len])].into_iter().chain(slices).collect(),
             ..Default::default()
         })
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = self.dims(io.x(0).shape.dims());
-        let (saved, packed) = (io.saved(0).view, io.saved(1).view);
-        self.pack(r, io, &d, packed);
+        let packed = io.scratch(0).view;
+        self.pack(r, io, &d, packed)?;
         for i in 0..self.cell.states() * usize::from(self.started) {
-            let into = self.state_view(saved, &d, io.replicas, i);
-            move_state(r, io.x(self.state_at() + i).view, into, false);
+            move_state(r, io.x(self.state_at() + i).view, io.y(1 + i).view, false);
         }
-        let lengths = io.x(self.lengths_at()).view;
         let bindings = [
-            ("lengths", lengths),
+            ("lengths", io.x(self.lengths_at()).view),
             ("x", io.x(0).view),
-            ("x_reverse", io.x(self.directions - 1).view),
             ("packed_weights", packed),
             ("mask", if self.masked { io.x(self.lengths_at() + 1).view } else { io.x(0).view }),
-            ("activations", saved),
+            ("activations", io.saved(0).view),
             ("y", io.y(0).view),
+            ("state_h", io.y(1).view),
+            ("state_c", if self.cell.states() == 2 { io.y(2).view } else { io.scratch(1).view }),
         ];
         self.time_loop(r, io, &d, self.params(io, &d), false, &bindings);
-        for i in (0..self.cell.states()).filter(|i| io.is_read(1 + i)) {
-            move_state(r, self.state_view(saved, &d, io.replicas, i), io.y(1 + i).view, false);
-        }
         Ok(())
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let d = self.dims(io.x(0).shape.dims());
-        let n = self.directions;
-        let sinks: Option<Vec<_>> = (0..n).map(|i| io.dx(i)).collect();
-        let (Some(dx), false) = (sinks, self.forward_only || self.masked && io.dx(self.lengths_at() + 1).is_some())
+        let (Some(dx), false) = (io.dx(0), self.forward_only || self.masked && io.dx(self.lengths_at() + 1).is_some())
         else {
             return Err(Error::NoGradient { op: "recurrent" });
         };
-        let (saved, packed, back) = (io.saved(0).view, io.saved(1).view, io.scratch(0).view);
-        let plain = self.packed_len(&d, io.replicas);
-        let packed = View { offset: packed.offset + plain, len: plain, ..packed };
+        let (saved, back) = (io.saved(0).view, io.scratch(2).view);
         let mut has_state = 0;
         for (i, given) in (0..self.cell.states()).filter_map(|i| Some((i, io.dy(1 + i)?))) {
             has_state |= 1 << i;
-            move_state(r, given, self.state_view(back, &d, io.replicas, i), false);
+            // Of h the kernel reads it where it is; there is no binding left for that of c.
+            if i > 0 {
+                move_state(r, given, self.state_view(back, &d, io.replicas, i), false);
+            }
         }
-        let dx_reverse = if n == 2 { dx[1].view } else { io.scratch(1).view };
+        let (w, strides) = self.parameters(io, self.weights())?;
         let bindings = [
             ("lengths", io.x(self.lengths_at()).view),
-            ("packed_weights", packed),
+            ("w", w),
             ("mask", if self.masked { io.x(self.lengths_at() + 1).view } else { saved }),
             ("saved_activations", saved),
             ("grad_y", io.dy(0).unwrap_or(saved)),
-            ("grad_x", dx[0].view),
-            ("grad_x_reverse", dx_reverse),
+            ("grad_h", io.dy(1).unwrap_or(saved)),
+            ("grad_x", dx.view),
             ("grad_activations", back),
         ];
-        let accumulate = dx.iter().enumerate().map(|(i, dx)| u32::from(dx.accumulate) << i).sum();
-        let p = self.params(io, &d).of_backward(accumulate, has_state, io.dy(0).is_some());
+        let p = self.params(io, &d).of_backward(dx.accumulate, has_state, io.dy(0).is_some(), strides);
         self.time_loop(r, io, &d, p, true, &bindings);
 
+        // Of the hidden state's product, of all directions.
         let sections = self.saved_layout(&d, io.replicas);
-        let product = linear::Dims { m: d.b * d.t, n: d.gates, k: d.h, segments: 1, part: PART, halves: false };
-        for i in 0..n {
-            let rows = io.replicas * d.b * d.t;
-            let part = |saved: View, at: usize, len: usize| View { offset: saved.offset + at, len, ..saved };
-            let dg = part(back, sections.h_at + i * sections.g_slice, rows * d.gates);
-            let seen = part(saved, sections.masked_at + i * sections.h_slice, rows * d.h);
-            // Of its own: the slices are summed later.
-            let partial = [2, 3].map(|k| io.scratch(2 * i + k).view);
-            let dg = linear::Gradient { dy: dg, after: None };
-            parameter_gradients(r, &product, io.replicas, (dg, seen), [io.dx(n + i), io.dx(2 * n + i)], partial);
-        }
+        let product = self.product(&d, io.replicas);
+        let rows = io.replicas * d.b * d.t;
+        let part = |of: View, at: usize, slice: usize, width: usize| View {
+            offset: of.offset + at,
+            len: (self.directions - 1) * slice + rows * width,
+            ..of
+        };
+        let dg = part(back, sections.g_at, sections.g_slice, d.gates);
+        let seen = part(saved, sections.masked_at, sections.h_slice, d.h);
+        let dg = linear::Gradient { dy: dg, after: None };
+        let parameters = [Gradients::of(io, self.weights())?, Gradients::of(io, self.biases())?];
+        let partial = [3, 4].map(|i| io.scratch(i).view);
+        parameter_gradients(r, &product, io.replicas, (dg, seen), parameters, partial);
         for i in 0..self.cell.states() * usize::from(self.started) {
             if let Some(dx) = io.dx(self.state_at() + i) {
                 move_state(r, self.state_view(back, &d, io.replicas, i), dx.view, dx.accumulate);
@@ -190,7 +183,7 @@ impl Op for Recurrent {
         let mut states = vec![Array::zeros([d.b, n * d.h]); self.cell.states()];
         for b in 0..d.b {
             for direction in 0..n {
-                let [input, w, bias] = [0, 1, 2].map(|i| &x[i * n + direction]);
+                let [w, bias] = [self.weights(), self.biases()].map(|which| &x[which.start + direction]);
                 let own = direction * d.h..(direction + 1) * d.h;
                 let start = |i: usize| match self.started {
                     true => x[self.state_at() + i].row(b)[own.clone()].to_vec(),
@@ -213,7 +206,8 @@ impl Op for Recurrent {
                     };
                     let next: Vec<(f64, f64)> = (0..d.h)
                         .map(|u| {
-                            let from_x: Vec<f64> = (0..gates).map(|g| input.row(b * d.t + t)[g * d.h + u]).collect();
+                            let input = &x[0].row(b * d.t + t)[direction * d.gates..];
+                            let from_x: Vec<f64> = (0..gates).map(|g| input[g * d.h + u]).collect();
                             let from_h: Vec<f64> = (0..gates).map(|g| share(g * d.h + u)).collect();
                             self.cell.step(&from_x, &from_h, h[u], c[u])
                         })
@@ -244,19 +238,19 @@ impl Op for Recurrent {
         let rows: Vec<usize> = order.iter().flat_map(|gate| gate * d.h..(gate + 1) * d.h).collect();
         let steps = to.lengths(&x[self.lengths_at()], d.t);
         let steps = to.cast(&steps, Onto::Ints32);
+        let input = to.of(&x[0]);
+        let input = to.transpose(&input, &[1, 0, 2]);
         let (mut outputs, mut states) = (vec![], vec![vec![]; self.cell.states()]);
         for direction in 0..n {
-            let [input, w, bias] = [0, 1, 2].map(|i| &x[i * n + direction]);
+            let [w, bias] = [self.weights(), self.biases()].map(|which| &x[which.start + direction]);
             let (w, bias) = (w.known()?, bias.known()?);
-            // The input is the product with the input's weights already: here they only order the gates.
-            let size = gates * d.h;
-            let pick: Vec<f32> =
-                rows.iter().flat_map(|row| (0..size).map(move |i| f32::from(u8::from(i == *row)))).collect();
+            // The input is the product with the input's weights already: here they only choose and order the gates.
+            let (size, first) = (gates * d.h, direction * gates * d.h);
+            let one_hot = |row: usize| (0..n * size).map(move |i| f32::from(u8::from(i == first + row)));
+            let pick: Vec<f32> = rows.iter().flat_map(|row| one_hot(*row)).collect();
             let hidden: Vec<f32> = rows.iter().flat_map(|row| w.row(*row).to_vec()).collect();
             let biases: Vec<f32> = (0..size).map(|_| 0.0).chain(rows.iter().map(|row| bias[*row])).collect();
-            let input = to.of(input);
-            let input = to.transpose(&input, &[1, 0, 2]);
-            let (pick, hidden) = (to.floats(&[1, size, size], &pick), to.floats(&[1, size, d.h], &hidden));
+            let (pick, hidden) = (to.floats(&[1, size, n * size], &pick), to.floats(&[1, size, d.h], &hidden));
             let biases = to.floats(&[1, 2 * size], &biases);
             let mut attributes = vec![
                 ("hidden_size", Attribute::Int(d.h as i64)),
