@@ -208,7 +208,7 @@ fn features_of_files_and_of_a_folder_per_class() {
     let heard = json(&["predict", text(&run), text(&at("set")), "--format", "json", "--html", text(&at("site"))]);
     let classes: Vec<&str> =
         heard[0]["instruments"].as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap()).collect();
-    assert!(classes.contains(&"<b>harp") && classes.contains(&"oboe, \"d'amore\""), "{classes:?}");
+    assert!(classes.contains(&"<b>harp") && classes.contains(&"oboe,_\"d'amore\""), "{classes:?}");
     let folders = ["<b>harp", "oboe, \"d'amore\""].map(|class| at("site/recordings").join(class));
     let pages = folders.iter().flat_map(|folder| names(folder).into_iter().map(|name| folder.join(name)));
     let pages: Vec<String> = pages.map(|page| std::fs::read_to_string(page).unwrap()).collect();
