@@ -5,8 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::names::examples;
-use super::own_labels::normalised;
+use super::names::{examples, normalised};
 use crate::audio::audio_files_in;
 use crate::core::error::{Error, Result};
 use crate::core::files::distinct_names;

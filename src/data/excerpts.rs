@@ -3,8 +3,8 @@
 use super::audio_set::AudioSet;
 use super::dataset::{Dataset, Drawn, Features, instance};
 use super::labels::{Labels, Splits};
-use super::names::examples;
-use super::own_labels::{Part, Times, normalised, read_times};
+use super::names::{examples, normalised};
+use super::own_labels::{Part, Times, read_times};
 use crate::core::error::{Error, Result};
 use crate::core::numbers;
 use std::collections::{BTreeSet, HashMap};

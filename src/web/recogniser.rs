@@ -32,6 +32,9 @@ use crate::run::network::{FROZEN, frozen_weights};
 /// of [`Recogniser::new`](crate::Recogniser::new).
 pub(super) fn describe(mixture: Mixture, options: &Options, pack: &mut Pack) -> Result<Value> {
     let (name, classes) = (mixture.name.clone(), mixture.leader().about.classes.clone());
+    if let Some(Trained { about, .. }) = mixture.models().find(|trained| trained.feature_config().is_err()) {
+        return Err(unsupported(&format!("{} does not record the front end of its features", about.model)));
+    }
     let (models, combinations) = mixture.split()?;
     let streams = models.iter().map(|models| stream(models, options, pack)).collect::<Result<Vec<_>>>()?;
     let segmentation = options.segmentation;
@@ -62,9 +65,7 @@ fn stream(models: &[Trained], options: &Options, pack: &mut Pack) -> Result<Valu
             return Err(unsupported(&format!("{name} is a single-label model, or one of single notes")));
         }
     }
-    let of_stored =
-        |_| unsupported(&format!("{} does not record the front end of its features", models[0].about.model));
-    let mut config = models[0].feature_config().map_err(of_stored)?;
+    let mut config = models[0].feature_config()?;
     let kind = config.kind;
     let (row, shown) = (kind.row(), kind.spectrogram());
     let weights = if row.weights.is_none() { None } else { config.load()? };

@@ -1,12 +1,12 @@
 //! Collects what labels say of each recording.
 
-use super::labels::{OwnLabels, Part, Statement, TABLE, Unlisted, has_table, shorten};
+use super::labels::{OwnLabels, Part, Statement, TABLE, Unlisted, has_table};
 use super::times::Times;
 use super::{table, tracks};
 use crate::audio::{audio_files_in, is_audio};
 use crate::core::error::{Error, Result};
 use crate::core::numbers;
-use crate::data::names::examples;
+use crate::data::names::{examples, shorten};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -12,8 +12,6 @@ use std::path::{Path, PathBuf};
 pub(super) const TABLE: &str = "labels.csv";
 /// Maximum size of a table or an annotation file, bytes.
 const MAX_LABELS: u64 = 256 << 20;
-/// Maximum length of an instrument's name, bytes.
-const MAX_NAME: usize = 200;
 /// The latest time, in seconds: a year.
 const MAX_TIME: f64 = 366.0 * 86400.0;
 
@@ -110,26 +108,6 @@ pub(super) struct Statement {
     pub(super) line: u64,
 }
 
-/// The names of instruments in lower case, with underscores for spaces and hyphens, as in OpenMIC-2018.
-pub(crate) fn normalised(name: &str) -> Result<String, String> {
-    let words = name.split(|c: char| c.is_whitespace() || c == '-' || c == '_').filter(|word| !word.is_empty());
-    let name = words.map(str::to_lowercase).collect::<Vec<String>>().join("_");
-    match () {
-        _ if name.is_empty() => Err("the name of the instrument is empty".into()),
-        _ if name.len() > MAX_NAME => Err(format!("the name of the instrument is longer than {MAX_NAME} bytes")),
-        _ if name.chars().any(|c| c.is_control() || c == ';') => {
-            Err(format!("the name {:?} contains a control character or a semicolon", shorten(&name)))
-        }
-        _ => Ok(name),
-    }
-}
-
-/// The number of the class with this [`normalised`] name; class maps may have other spellings of it.
-pub(crate) fn class_named(classes: &[String], name: &str) -> Option<usize> {
-    let equal = classes.iter().position(|class| class == name);
-    equal.or_else(|| classes.iter().position(|class| normalised(class).is_ok_and(|class| class == name)))
-}
-
 /// Checks the times of a segment, in seconds.
 pub(super) fn segment(start: f64, end: f64) -> Result<[f64; 2], String> {
     match () {
@@ -149,8 +127,4 @@ pub(super) fn read_text(path: &Path) -> Result<String> {
         Error::data_at(path, line as u64, "is not UTF-8 text; save it as UTF-8")
     })?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
-}
-
-pub(super) fn shorten(text: &str) -> String {
-    text.chars().take(60).collect()
 }

@@ -10,6 +10,5 @@ pub use collect::has_own_labels;
 pub(super) use collect::load;
 pub(super) use labels::has_table;
 pub use labels::{OwnLabels, Part, Unlisted};
-pub(crate) use labels::{class_named, normalised};
 pub(crate) use table::read_times;
 pub use times::Times;

@@ -1,7 +1,8 @@
 //! Labels in a table, `labels.csv`: a row per statement, or a row per file and a column per instrument.
 
-use super::labels::{Part, Statement, normalised, read_text, segment, shorten};
+use super::labels::{Part, Statement, read_text, segment};
 use crate::core::error::{Error, Result};
+use crate::data::names::{normalised, shorten};
 use std::path::Path;
 
 /// The columns that a table can have, each with its other names.

@@ -1,7 +1,8 @@
 //! Annotation files beside recordings: JAMS, and label tracks of Audacity.
 
-use super::labels::{Statement, normalised, read_text, segment, shorten};
+use super::labels::{Statement, read_text, segment};
 use crate::core::error::{Error, Result};
+use crate::data::names::{normalised, shorten};
 use serde::Deserialize;
 use std::fs::File;
 use std::io::Read;
