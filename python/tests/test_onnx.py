@@ -29,10 +29,10 @@ def answers(command, run, archive, classes):
     return np.array([[row[name] for name in classes] for row in rows])
 
 
-@pytest.mark.parametrize("model", ["att", "fc", "fc-t", "rnn", "bilstm-att", "att-gn"])
+@pytest.mark.parametrize("model", ["att", "att --standardise true", "fc", "fc-t", "rnn", "bilstm-att", "att-gn"])
 def test_probabilities_are_the_same(model, dataset, command, tmp_path):
     run, file = tmp_path / "run", tmp_path / "model.onnx"
-    command("train", dataset, "--model", model, "--epochs", 1, "--out", run)
+    command("train", dataset, "--model", *model.split(), "--epochs", 1, "--out", run)
     command("export", run, file)
     onnx.checker.check_model(onnx.load(file), full_check=True)
     session = runtime.InferenceSession(file)

@@ -2,6 +2,7 @@
 
 use super::output::{note, one_line, print, print_json};
 use super::user_config::user;
+use wmic::Error;
 use wmic::gpu::Gpu;
 use wmic::metrics::evaluation::Evaluation;
 use wmic::report::tables::evaluation::{calibration, class_table, summary};
@@ -29,7 +30,14 @@ pub struct Device {
 
 impl Device {
     pub fn open(&self) -> wmic::Result<Gpu> {
-        Gpu::open(self.device.as_deref().or(user().device.as_deref()))
+        match (&self.device, &user().device) {
+            (Some(asked), _) => Gpu::open(Some(asked)),
+            (None, Some(default)) => Gpu::open(Some(default)).map_err(|error| match error {
+                Error::Gpu(reason) => Error::Gpu(format!("{reason}; the device is that of {}", user().file.display())),
+                other => other,
+            }),
+            (None, None) => Gpu::open(None),
+        }
     }
 }
 

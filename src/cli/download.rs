@@ -8,15 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use ureq::http::{HeaderMap, StatusCode};
+use ureq::http::{HeaderMap, StatusCode, Uri};
 use wmic::core::files::sha256;
 use wmic::core::numbers::bytes;
 use wmic::nn::front_ends::network::Network;
 
 /// Until a server is given up that does not answer, or stops sending.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// No file is larger; torchvggish's has 288 MB.
-const MAX_FILE: u64 = 1 << 30;
 
 /// A published file.
 pub struct Published {
@@ -24,6 +22,8 @@ pub struct Published {
     pub address: &'static str,
     /// How its SHA-256 begins, in hexadecimal; of several publications, if there are any.
     pub sha256: &'static [&'static str],
+    /// No publication of it has more bytes.
+    most: u64,
 }
 
 const VGGISH: [Published; 2] = [
@@ -32,11 +32,13 @@ const VGGISH: [Published; 2] = [
         name: "vggish-10086976.pth",
         address: "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
         sha256: &["10086976"],
+        most: 320 << 20,
     },
     Published {
         name: "vggish_pca_params-970ea276.pth",
         address: "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish_pca_params-970ea276.pth",
         sha256: &["970ea276"],
+        most: 1 << 20,
     },
 ];
 const YAMNET: [Published; 1] = [Published {
@@ -47,6 +49,7 @@ const YAMNET: [Published; 1] = [Published {
         "4d8b4a53282dc83ef04e3e7dbc4fbc98082e34e44ed798e16c3a0cdd4c584faf",
         "469be6a3421cbc52cf97e9f2f966cba984198e8e7af9854d68b3e3ebb1e04194",
     ],
+    most: 8 << 20,
 }];
 
 impl Published {
@@ -64,6 +67,18 @@ impl Published {
     }
 }
 
+/// The value of an option for an address.
+///
+/// # Errors
+/// What is expected, for another text.
+pub fn address(text: &str) -> Result<String, String> {
+    let is_one = text.parse::<Uri>().is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    match is_one {
+        true => Ok(text.into()),
+        false => Err("an address such as https://example.org/weights is expected".into()),
+    }
+}
+
 /// Downloads a file into `folder`, and returns its path. `mirror`: an address to which its name is appended, instead of
 /// the publisher's.
 pub fn download(file: &Published, folder: &Path, mirror: Option<&str>) -> anyhow::Result<PathBuf> {
@@ -76,8 +91,7 @@ pub fn download(file: &Published, folder: &Path, mirror: Option<&str>) -> anyhow
     if let Err(TryLockError::WouldBlock) = part.try_lock() {
         bail!("{} is in use: another process is downloading it", of_part());
     }
-    let begun = part.metadata().with_context(of_part)?.len();
-    let received = match receive(address, part, begun) {
+    let received = match receive(address, part, file.most) {
         Ok(received) => received,
         Err(e) => {
             if part.metadata().is_ok_and(|about| about.len() == 0) {
@@ -101,8 +115,10 @@ pub fn download(file: &Published, folder: &Path, mirror: Option<&str>) -> anyhow
     Ok(path)
 }
 
-/// Appends to `part`, which has `begun` bytes from an earlier download, and returns its length.
-fn receive(address: &str, part: &mut File, begun: u64) -> anyhow::Result<u64> {
+/// Continues `part`, what an earlier download has left of a file of at most `most` bytes, and returns its length. After
+/// an error that leaves nothing to continue, `part` is empty.
+fn receive(address: &str, part: &mut File, most: u64) -> anyhow::Result<u64> {
+    let begun = Some(part.metadata()?.len()).filter(|begun| *begun <= most).unwrap_or(0);
     let config = ureq::Agent::config_builder()
         .https_only(address.starts_with("https://"))
         .http_status_as_error(false)
@@ -118,21 +134,23 @@ fn receive(address: &str, part: &mut File, begun: u64) -> anyhow::Result<u64> {
     let response = request.call()?;
     let (status, headers) = (response.status(), response.headers());
     let (first, total) = match status {
-        StatusCode::PARTIAL_CONTENT => range(headers).filter(|(first, _)| *first == begun).context(
-            "the server sent another part of the file than was asked for; remove the .part file and try again",
-        )?,
+        StatusCode::PARTIAL_CONTENT => match range(headers).filter(|(first, _)| *first == begun) {
+            Some(range) => range,
+            None => return discard(part, "the server sent another part of the file than was asked for"),
+        },
         StatusCode::OK => (0, length(headers)),
         // All of it is there, and the checksum tells whether it is right.
         StatusCode::RANGE_NOT_SATISFIABLE => return Ok(begun),
         _ => bail!("the server answered {status}"),
     };
-    if total.is_some_and(|total| total > MAX_FILE) {
-        bail!("the file is larger than {}", bytes(MAX_FILE));
+    let too_long = format!("the server sends more than {}, the most that this file can have", bytes(most));
+    if total.is_some_and(|total| total > most) {
+        return discard(part, &too_long);
     }
     part.set_len(first)?;
     part.seek(SeekFrom::Start(first))?;
     let bar = bar(first, total);
-    let mut body = response.into_body().into_reader().take(MAX_FILE - first + 1);
+    let mut body = response.into_body().into_reader().take(most - first + 1);
     let (mut block, mut done) = (vec![0; 1 << 16], first);
     let broken = loop {
         match body.read(&mut block) {
@@ -145,6 +163,9 @@ fn receive(address: &str, part: &mut File, begun: u64) -> anyhow::Result<u64> {
             Err(e) => break Some(e.to_string()),
         }
     };
+    if done > most {
+        return discard(part, &too_long);
+    }
     part.sync_all()?;
     bar.finish_and_clear();
     let broken = broken.or(total.filter(|total| done < *total).map(|_| "it was closed".to_owned()));
@@ -152,7 +173,13 @@ fn receive(address: &str, part: &mut File, begun: u64) -> anyhow::Result<u64> {
         let of = total.map(|total| format!(" of {}", bytes(total))).unwrap_or_default();
         bail!("the connection broke after {}{of} ({reason}); run the command again to continue", bytes(done));
     }
-    if done > MAX_FILE { bail!("the file is larger than {}", bytes(MAX_FILE)) } else { Ok(done) }
+    Ok(done)
+}
+
+/// The error of a download that cannot be continued.
+fn discard(part: &File, why: &str) -> anyhow::Result<u64> {
+    part.set_len(0)?;
+    bail!("{why}; what was downloaded is removed, the next try begins anew")
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

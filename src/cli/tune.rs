@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use wmic::bench::Timer;
 use wmic::bench::tune::{Measured, choices, example_graphs, graphs, tune};
+use wmic::core::error::excess;
 use wmic::core::files::absolute;
 use wmic::core::numbers::{duration, percent};
 use wmic::gpu::{Gpu, Tilings};
@@ -82,6 +83,7 @@ impl Args {
         if self.status {
             return self.answer(&gpu, &Tuning::kept(adapter)?, vec![]);
         }
+        Tuning::writable(adapter)?;
         // A damaged file is replaced.
         let replaced = |error| note(&format!("warning: {error}; it is replaced"));
         let mut kept = Tuning::kept(adapter).map_err(replaced).unwrap_or_else(|_| Tuning::none(adapter));
@@ -117,8 +119,8 @@ impl Args {
             });
             match result {
                 // Another model may fit.
-                Err(Error::Limit { what, unit, need, have }) if all.len() > 1 => {
-                    note(&format!("skipped: {what} needs {need} {unit}, this adapter allows {have}"));
+                Err(Error::Limit { what, unit, need, have, .. }) if all.len() > 1 => {
+                    note(&format!("skipped: {}", excess(&what, unit, need, have)));
                 }
                 result => result?,
             }

@@ -14,6 +14,9 @@ const VARIABLE: &str = "WMIC_CONFIG";
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserConfig {
+    /// Where it was read from.
+    #[serde(skip)]
+    pub file: PathBuf,
     /// As `--device`.
     pub device: Option<String>,
     /// Folder for features and log-mel patches of audio, as `--cache`.
@@ -56,6 +59,7 @@ fn place() -> Option<(PathBuf, bool)> {
 
 fn read(path: &Path) -> Result<UserConfig> {
     let mut config: UserConfig = read_toml(path)?;
+    config.file = path.into();
     for path_of in [&mut config.cache, &mut config.run].into_iter().flatten() {
         if path_of.as_os_str().is_empty() {
             return Err(Error::data(path, "has an empty path"));

@@ -9,8 +9,8 @@ use wmic::features::weight_store::{self, Stored};
 use wmic::nn::front_ends::network::Network;
 
 use super::common::Status;
-use super::download::{Published, download};
-use super::output::{print, print_json};
+use super::download::{Published, address, download};
+use super::output::{note, print, print_json};
 use super::settings::variant;
 
 /// Keep published weights of VGGish and YAMNet, for --frontend-weights vggish and --frontend yamnet
@@ -38,7 +38,7 @@ struct Get {
     #[arg(value_parser = variant::<Network>())]
     network: Network,
     /// Download the same files from this address instead, to which their names are appended
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = address)]
     from: Option<String>,
     /// Replace other weights that are there
     #[arg(long)]
@@ -78,7 +78,16 @@ impl Args {
     pub fn run(self) -> anyhow::Result<Status> {
         match self.action {
             Action::Get(Get { network, from, force, json }) => show(&get(network, from.as_deref(), force)?, json)?,
-            Action::Add(Add { files, force, json }) => show(&weight_store::add(&files, force)?, json)?,
+            Action::Add(Add { files, force, json }) => {
+                let stored = weight_store::add(&files, force)?;
+                if !is_published(&stored) {
+                    note(&format!(
+                        "warning: by its SHA-256 this is not the published file of {}; it is kept",
+                        stored.name
+                    ));
+                }
+                show(&stored, json)?;
+            }
             Action::List(List { json }) => {
                 let all = weight_store::list()?;
                 match json {
@@ -92,6 +101,11 @@ impl Args {
     }
 }
 
+/// Whether they came from the file that `wmic weights get` downloads.
+fn is_published(stored: &Stored) -> bool {
+    Network::ALL.iter().any(|of| of.name() == stored.name && Published::of(*of)[0].is(&stored.sha256))
+}
+
 /// Downloads and adds a network's weights, unless the same are there.
 fn get(network: Network, mirror: Option<&str>, force: bool) -> anyhow::Result<Stored> {
     let files = Published::of(network);
@@ -102,6 +116,7 @@ fn get(network: Network, mirror: Option<&str>, force: bool) -> anyhow::Result<St
     };
     if let Some(there) = all.into_iter().find(|stored| stored.name == network.name()) {
         if files[0].is(&there.sha256) && there.pca != Some(false) {
+            note(&format!("the weights of {} are there already; nothing is downloaded", network.title()));
             return Ok(there);
         }
         if !files[0].is(&there.sha256) && !force {

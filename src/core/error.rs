@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::core::numbers::bytes;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug, thiserror::Error)]
@@ -32,10 +34,8 @@ pub enum Error {
     NoOnnx { op: &'static str },
 
     /// More than this adapter supports, e.g. in a single allocation or dispatch. Raised before the start.
-    #[error(
-        "{what} needs {need} {unit}, this adapter allows {have}; try fewer `seeds`, a smaller `batch` or shorter clips"
-    )]
-    Limit { what: String, unit: &'static str, need: u64, have: u64 },
+    #[error("{}; try {advice}", excess(what, unit, *need, *have))]
+    Limit { what: String, unit: &'static str, need: u64, have: u64, advice: String },
 
     /// A weights or run-state file that does not fit its use.
     #[error("{}: {reason}", path.display())]
@@ -68,6 +68,17 @@ pub enum Error {
     Io { path: PathBuf, source: std::io::Error },
 }
 
+/// The unit of limits on memory.
+pub(crate) const BYTES: &str = "bytes";
+
+/// How far something exceeds an adapter's limit: "x needs 134 MiB, this adapter allows 128 MiB".
+pub fn excess(what: &str, unit: &str, need: u64, have: u64) -> String {
+    match unit {
+        BYTES => format!("{what} needs {}, this adapter allows {}", bytes(need), bytes(have)),
+        _ => format!("{what} needs {need} {unit}, this adapter allows {have}"),
+    }
+}
+
 /// Prefix of GPU errors for a lack of memory.
 pub(crate) const OUT_OF_MEMORY: &str = "out of memory";
 
@@ -75,6 +86,12 @@ impl Error {
     /// Whether the GPU ran out of memory. The device must then be opened again; smaller jobs may still run.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Error::Gpu(fault) if fault.starts_with(OUT_OF_MEMORY))
+    }
+
+    /// The limit is exceeded by what every replica, clip and instance needs a part of.
+    pub(crate) fn limit(what: String, unit: &'static str, need: u64, have: u64) -> Self {
+        let advice = "fewer `seeds`, a smaller `batch` or shorter clips".into();
+        Error::Limit { what, unit, need, have, advice }
     }
 
     pub fn data(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {

@@ -196,12 +196,32 @@ pub(crate) fn is_leftover(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())) && path.is_file()
 }
 
+/// Opens a file to read it. Folders, devices and pipes are rejected before they are opened: that, or reading them, may
+/// never end.
+///
+/// # Errors
+/// `Io` if it cannot be opened, `Data` if it is not a file.
+pub(crate) fn open_file(path: &Path) -> Result<File> {
+    match fs::metadata(path).map_err(Error::io(path))? {
+        about if about.is_file() => File::open(path).map_err(Error::io(path)),
+        about if about.is_dir() => Err(Error::data(path, "is a folder; a file is expected")),
+        _ => Err(Error::data(path, "is not a file")),
+    }
+}
+
+/// As [`open_file`], to append to it, too; makes it if there is none.
+pub(crate) fn open_to_append(path: &Path) -> Result<File> {
+    if path.exists() {
+        open_file(path)?;
+    }
+    File::options().read(true).append(true).create(true).open(path).map_err(Error::io(path))
+}
+
 /// Reads a whole file, rejecting one of more than `limit` bytes.
 pub(crate) fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     let path = path.as_ref();
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
-    read.map_err(Error::io(path))?;
+    open_file(path)?.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
     if bytes.len() as u64 > limit {
         return Err(Error::data(path, format!("is larger than the {limit} bytes allowed for such a file")));
     }
@@ -210,15 +230,8 @@ pub(crate) fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>
 
 /// The first `length` bytes of a file, or all that it has: what tells formats apart.
 pub(crate) fn read_start(path: &Path, length: usize) -> Result<Vec<u8>> {
-    // Reading a device or a pipe may never end.
-    match std::fs::metadata(path).map_err(Error::io(path))? {
-        about if about.is_dir() => return Err(Error::data(path, "is a folder; a file is expected")),
-        about if !about.is_file() => return Err(Error::data(path, "is not a file")),
-        _ => {}
-    }
     let mut start = vec![];
-    let read = File::open(path).and_then(|file| file.take(length as u64).read_to_end(&mut start));
-    read.map_err(Error::io(path))?;
+    open_file(path)?.take(length as u64).read_to_end(&mut start).map_err(Error::io(path))?;
     Ok(start)
 }
 
@@ -239,7 +252,7 @@ pub fn sha256(from: &mut dyn Read) -> io::Result<String> {
 /// Fingerprint of a file's bytes, in hexadecimal.
 pub fn fingerprint(path: impl AsRef<Path>) -> Result<String> {
     let (path, mut fingerprint, mut block) = (path.as_ref(), Fingerprint::default(), vec![]);
-    let mut file = File::open(path).map_err(Error::io(path))?;
+    let mut file = open_file(path)?;
     while (&mut file).take(1 << 20).read_to_end(&mut block).map_err(Error::io(path))? > 0 {
         fingerprint.mix_bytes(&block);
         block.clear();

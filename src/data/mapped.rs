@@ -1,7 +1,6 @@
 //! A memory-mapped part of a file.
 
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use memmap2::Mmap;
 use memmap2::UncheckedAdvice;
 
 use crate::core::error::{Error, Result};
+use crate::core::files::open_file;
 
 /// Size of a chunk in bytes.
 const PIECE: usize = 16 << 20;
@@ -28,7 +28,7 @@ impl Mapped {
     /// # Errors
     /// `Io` if the file cannot be mapped, `Data` if it is shorter.
     pub fn open(path: &Path, start: u64, len: u64) -> Result<Mapped> {
-        let file = File::open(path).map_err(Error::io(path))?;
+        let file = open_file(path)?;
         // SAFETY: the bytes are only ever read as numbers, any of which is valid. If another program truncates
         // the mapped file, this one is killed (SIGBUS), as is every program that maps files.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;

@@ -3,6 +3,7 @@
 use super::mapped::Mapped;
 use super::pickled_strings;
 use crate::core::error::{Error, Result};
+use crate::core::files::open_file;
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar, TypeStr, WriterBuilder};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
@@ -40,7 +41,7 @@ pub(super) struct Member<'a> {
 impl Npz {
     /// Opens an archive. Fails on anything that is not a zip with a complete directory at its end.
     pub fn open(path: &Path) -> Result<Npz> {
-        let file = File::open(path).map_err(Error::io(path))?;
+        let file = open_file(path)?;
         let length = file.metadata().map_err(Error::io(path))?.len();
         let zip = ZipArchive::new(BufReader::new(file))
             .map_err(|e| Error::data(path, format!("is not a valid npz archive ({e}); download or write it again")))?;

@@ -1,12 +1,11 @@
 //! Words and tags of sounds, and vectors of words, for pre-training.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::core::error::{Error, Result};
-use crate::core::files::read_limited;
+use crate::core::files::{open_file, read_limited};
 
 /// Largest table of labels, bytes.
 const MAX_TABLE: u64 = 256 << 20;
@@ -68,7 +67,7 @@ pub fn word_vectors(path: Option<&Path>, words: &[String]) -> Result<Vec<Vec<f32
     let mut found: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
     let shown = path.unwrap_or(Path::new("wmic's word vectors"));
     let mut reader: Box<dyn BufRead> = match path {
-        Some(path) => Box::new(BufReader::new(File::open(path).map_err(Error::io(path))?)),
+        Some(path) => Box::new(BufReader::new(open_file(path)?)),
         None => Box::new(QUALITIES.as_bytes()),
     };
     let (mut line, mut number, mut length) = (vec![], 0, None);

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::core::error::{Error, Result};
+use crate::core::error::{BYTES, Error, Result};
 use crate::core::random::key;
 use crate::data::{Dataset, FeatureValues, Features};
 use crate::gpu::{Buffer, Gpu};
@@ -106,8 +106,12 @@ impl Dims {
         let dims = Dims { clips, slots: clips, strong: true, ..self }.fitted(binding);
         if dims.is_windowed() {
             let (need, have) = (clips as u64 * dims.clip_bytes(), RESIDENT.min(binding));
-            let what = "the dataset and its mixtures, which stay on the GPU,".into();
-            return Err(Error::Limit { what, unit: "bytes", need, have });
+            let what = "the dataset with its mixtures, which stays on the GPU,".into();
+            let advice = match (have / dims.clip_bytes()).saturating_sub(self.clips as u64) {
+                0 => "a smaller dataset: no mixtures fit beside this one".into(),
+                fit => format!("fewer `mix_clips`: {fit} of {extra} mixtures fit"),
+            };
+            return Err(Error::Limit { what, unit: BYTES, need, have, advice });
         }
         Ok(dims)
     }
@@ -330,7 +334,7 @@ impl DeviceDataset {
         if need > dims.slots {
             let bytes = |clips: usize| clips as u64 * dims.clip_bytes();
             let what = "a step, for its clips,".into();
-            return Err(Error::Limit { what, unit: "bytes", need: bytes(need), have: bytes(dims.slots) });
+            return Err(Error::limit(what, BYTES, bytes(need), bytes(dims.slots)));
         }
         Ok(if dims.is_windowed() { (dims.slots / each).max(1) } else { usize::MAX })
     }

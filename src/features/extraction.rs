@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audio::{Condition, Excerpt, Item, Windowing, ingest};
 use crate::core::error::{Error, Result};
-use crate::core::files::{is_leftover, read_limited, try_lock_directory, write_atomic};
+use crate::core::files::{is_leftover, open_file, read_limited, try_lock_directory, write_atomic};
 use crate::data::{FeatureValues, Features, Mapped};
 use crate::features::runner::FrontEndRunner;
 use crate::features::scaling::Range;
@@ -139,7 +139,7 @@ impl Extraction {
             stored = fs::metadata(path).map_err(io)?.len().checked_div(bytes).unwrap_or(stored).min(stored);
         }
         let mut done = Extracted::default();
-        let (mut lines, mut line, mut good) = (BufReader::new(File::open(&log).map_err(io)?), vec![], 0);
+        let (mut lines, mut line, mut good) = (BufReader::new(open_file(&log)?), vec![], 0);
         while done.files < files && lines.read_until(b'\n', &mut line).map_err(io)? > 0 {
             // The log ends at the first incomplete or damaged line, or at rows that are not on disk.
             let whole = line.strip_suffix(b"\n").and_then(|line| serde_json::from_slice::<Done>(line).ok());

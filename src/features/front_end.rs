@@ -152,7 +152,7 @@ impl FrontEnd {
         let mut weights = match &self.weights {
             Source::Random(seed) => Weights::random(self.width(), vggish::INIT, *seed),
             Source::RandomGlorot(seed) => Weights::random(self.width(), WeightInit::XavierUniform, *seed),
-            Source::Stored(network) => Weights::read(&weight_store::file(*network)?, self.width)?,
+            Source::Stored(network) => weight_store::read(*network, self.width)?,
             Source::File(path) => Weights::read(path, self.width)?,
         };
         if let Some(pca) = &self.pca {

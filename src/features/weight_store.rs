@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use serde::Serialize;
 
 use crate::core::error::{Error, Result};
-use crate::core::files::{is_leftover, read_start, sha256, try_lock_directory, write_atomic};
+use crate::core::files::{is_leftover, open_file, read_start, sha256, try_lock_directory, write_atomic};
 use crate::core::tensors::{self, File, Tensor};
 use crate::core::{tflite, torch};
 use crate::data::has_array;
@@ -17,7 +17,7 @@ use crate::features::scaling::PostProcess;
 use crate::features::weights::{About, Weights};
 use crate::features::yamnet;
 use crate::nn::front_ends::network::Network;
-use crate::nn::front_ends::vggish::EMBEDDING;
+use crate::nn::front_ends::vggish::{EMBEDDING, Width};
 
 const EXTENSION: &str = "safetensors";
 /// The PCA's tensors, as torchvggish names them; without the prefix in files of the PCA alone.
@@ -66,7 +66,7 @@ pub fn add(files: &[PathBuf], replace: bool) -> Result<Stored> {
             Content::Network(..) if weights.is_some() => return twice("weights: add one network at a time"),
             Content::Network(of, tensors, about) => {
                 network = of;
-                let sha256 = fs::File::open(path).and_then(|mut file| sha256(&mut file)).map_err(Error::io(path))?;
+                let sha256 = sha256(&mut open_file(path)?).map_err(Error::io(path))?;
                 weights = Some((path, sha256, tensors, about));
             }
             Content::Pca(_) if pca.is_some() => return twice("a PCA"),
@@ -139,12 +139,33 @@ pub fn list() -> Result<Vec<Stored>> {
     let mut all = vec![];
     for network in Network::ALL {
         for (path, sha256) in stored_files(network)? {
-            let damaged = |e| Error::Usage(format!("{e}; remove the file, and add the weights again"));
             let file = File::read(&path).map_err(damaged)?;
             all.push(stored(network, path, sha256, &file));
         }
     }
     Ok(all)
+}
+
+/// What to do about a damaged file of the store.
+fn damaged(error: Error) -> Error {
+    match error {
+        Error::Checkpoint { .. } | Error::Data { .. } => {
+            Error::Usage(format!("{error}; remove the file, and add the weights again"))
+        }
+        other => other,
+    }
+}
+
+/// A network's weights, of VGGish with a `width` if that is known.
+///
+/// # Errors
+/// As [`file`]; `Usage` for a damaged one, `Checkpoint` for another width.
+pub(super) fn read(network: Network, width: Option<Width>) -> Result<Weights> {
+    let path = file(network)?;
+    Weights::read(&path, width).map_err(|error| match Weights::read(&path, None) {
+        Ok(_) => error,
+        Err(_) => damaged(error),
+    })
 }
 
 /// The file of a network's weights.
@@ -192,8 +213,8 @@ fn stored(network: Network, path: PathBuf, sha256: String, file: &File) -> Store
 fn not_known(path: &Path) -> Error {
     Error::checkpoint(
         path,
-        "has weights that wmic does not know; torchvggish's (.pth), YAMNet's (.tflite), either in safetensors, and the \
-         PCA of VGGish's embeddings (.pth or npz) are",
+        "is not a file of weights that wmic knows; those are torchvggish's (.pth), YAMNet's (.tflite), either in \
+         safetensors, and the PCA of VGGish's embeddings (.pth or .npz)",
     )
 }
 

@@ -221,11 +221,8 @@ pub fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, Adapter)> {
         },
     };
     let Some(index) = index else {
-        return Err(Error::Gpu(format!(
-            "no adapter matches `device` {}; available: {}",
-            wanted.unwrap_or(""),
-            names()
-        )));
+        let wanted = wanted.unwrap_or_default();
+        return Err(Error::Gpu(format!("no adapter matches {wanted}; available: {}", names())));
     };
     Ok(all.into_iter().nth(index).expect("index was found in this list"))
 }

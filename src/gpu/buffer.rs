@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::device::Gpu;
-use crate::core::error::{Error, Result};
+use crate::core::error::{BYTES, Error, Result};
 
 /// A 4-byte element that WGSL storage can hold: `f32` or `u32`.
 pub trait Element: bytemuck::Pod {}
@@ -45,7 +45,7 @@ impl Gpu {
         let bytes = len.max(1).next_multiple_of(4) as u64 * 4;
         let have = self.device.limits().max_buffer_size;
         if bytes > have {
-            return Err(Error::Limit { what: format!("the buffer of {label}"), unit: "bytes", need: bytes, have });
+            return Err(Error::limit(format!("the buffer of {label}"), BYTES, bytes, have));
         }
         let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),

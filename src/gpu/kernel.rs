@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use super::pipeline_cache::PipelineCache;
 use super::preprocess::preprocess;
 use crate::core::error::{Error, Result};
+use crate::core::files::open_file;
 
 /// Path of a WGSL file under `shaders/`, and its text.
 pub(crate) type File = (&'static str, &'static str);
@@ -89,7 +90,7 @@ fn folder() -> Option<std::path::PathBuf> {
 
 fn read(folder: &std::path::Path, file: &str) -> Result<String> {
     let path = folder.join(file);
-    std::fs::read_to_string(&path).map_err(Error::io(&path))
+    std::io::read_to_string(open_file(&path)?).map_err(Error::io(&path))
 }
 
 /// Runtime checks of the driver.

@@ -9,7 +9,7 @@ use super::device::Gpu;
 use super::dispatch::{Dispatch, MAX_GROUPS, MAX_ITERATIONS, Slot, View};
 use super::kernel::{Kernel, Key};
 use super::texture::{self, Copy, Textures};
-use crate::core::error::{Error, Result};
+use crate::core::error::{BYTES, Error, Result};
 
 struct Step {
     /// What is copied into textures before.
@@ -35,7 +35,7 @@ impl Dispatch {
     /// supports.
     pub fn fits(&self, gpu: &Gpu) -> Result<()> {
         let fits = |what: &dyn Fn() -> String, unit, need: u64, have: u64| match need > have {
-            true => Err(Error::Limit { what: what(), unit, need, have }),
+            true => Err(Error::limit(what(), unit, need, have)),
             false => Ok(()),
         };
         let op = || self.op.to_string();
@@ -51,7 +51,7 @@ impl Dispatch {
             fits(&|| format!("{name} of {}", self.entry), "rows of a texture", texture::rows(&view) as u64, have.into())
         })?;
         self.bindings.iter().try_for_each(|(name, view)| {
-            fits(&|| format!("{name} of {}", self.entry), "bytes", view.len as u64 * 4, gpu.max_binding())
+            fits(&|| format!("{name} of {}", self.entry), BYTES, view.len as u64 * 4, gpu.max_binding())
         })
     }
 }

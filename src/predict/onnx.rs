@@ -58,6 +58,8 @@ impl Trained {
                     true => all,
                     false => Input { name: Some("lengths"), doc: &of_lengths, ..all },
                 },
+                // Of training: nothing is drawn in evaluation.
+                Input { tensor: clock, name: None, known: 0.0, doc: "" },
             ],
             outputs: [("probabilities", prediction.probabilities)]
                 .into_iter()

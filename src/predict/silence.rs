@@ -1,16 +1,21 @@
 //! Silence: instances of an excerpt that are too quiet to count are cut out before the model sees them.
 
+use crate::core::numbers::duration;
+
 /// RMS level in dB of full scale below which an instance is silent whatever surrounds it: below 16 bits' dither, at -96
 /// dB, by a margin that noisy converters need.
 pub(crate) const ABSOLUTE: f32 = -80.0;
 
-/// The warning of a recording without sound.
-pub(crate) fn warning() -> String {
-    format!("is silent: nothing is louder than {ABSOLUTE} dB of full scale")
-}
-
 /// Seconds of the frames by which the end of an excerpt is found.
 const FRAME: f64 = 0.01;
+
+/// The warning of a recording of so many seconds without sound. In less than a frame no level can be told.
+pub(crate) fn warning(seconds: f64) -> String {
+    match seconds < FRAME {
+        true => format!("is too short, {}: at least {} are needed", duration(seconds), duration(FRAME)),
+        false => format!("is silent: nothing is louder than {ABSOLUTE} dB of full scale"),
+    }
+}
 
 /// The loudest of a recording, in dB of full scale.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -345,7 +345,7 @@ impl Stream {
             let mut recognition = excerpts.recognition(name, duration, &head.trained, &self.thresholds, options);
             recognition.condition = condition.clone();
             if silent {
-                recognition.condition.warnings.push(silence::warning());
+                recognition.condition.warnings.push(silence::warning(duration));
             }
             recognition.condition.warnings.extend(noise::warning(&open.noise, duration));
             recognition.condition.warnings.extend(unreliable(&recognition, &outlying, options));

@@ -4,7 +4,7 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
-use crate::core::files::write_atomic;
+use crate::core::files::{open_file, write_atomic};
 use crate::core::tensors;
 use crate::ops::track::NEVER;
 use crate::run::run_dir::{METRICS, RunDir};
@@ -96,7 +96,7 @@ impl RunDir {
     /// `Checkpoint` for a damaged file.
     pub(crate) fn metrics(&self) -> Result<Vec<EpochRow>> {
         let path = self.path().join(METRICS);
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = std::io::read_to_string(open_file(&path)?).map_err(Error::io(&path))?;
         let row = |line: &str| serde_json::from_str(line).map_err(|e| Error::checkpoint(&path, e.to_string()));
         text.lines().map(row).collect()
     }

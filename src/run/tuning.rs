@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
 use crate::core::files::{own_cache_folder, read_limited, sha256, write_atomic};
-use crate::core::toml::parse_toml;
+use crate::core::toml::one_line;
 use crate::gpu::{Adapter, Precision, Tilings, Tuned};
 
 /// Most bytes of a kept file.
@@ -66,6 +66,15 @@ impl Tuning {
         Ok(kept.unwrap_or_else(|| Tuning::none(adapter)))
     }
 
+    /// Where those of an adapter can be kept.
+    ///
+    /// # Errors
+    /// `Usage` without a cache folder of the user's own, `Data` for a folder in the file's place.
+    pub fn writable(adapter: &Adapter) -> Result<PathBuf> {
+        let file = Tuning::file(adapter).ok_or_else(|| Error::Usage("there is no cache folder of the user".into()))?;
+        is_no_folder(&file).map(|()| file)
+    }
+
     /// As [`Tuning::kept`], for new runs and predictions: of a damaged file `None`, and `tell` is called with a line.
     pub fn usable(adapter: &Adapter, tell: &mut dyn FnMut(&str)) -> Option<Tuning> {
         let damaged = |error| tell(&format!("warning: {error}; the default tiles are used"));
@@ -75,9 +84,9 @@ impl Tuning {
     /// Keeps these choices instead of earlier ones.
     ///
     /// # Errors
-    /// `Io` if the file cannot be written, `Usage` without a cache folder of the user's own.
+    /// `Io` if the file cannot be written; those of [`Tuning::writable`].
     pub fn keep(&self, adapter: &Adapter) -> Result<PathBuf> {
-        let file = Tuning::file(adapter).ok_or_else(|| Error::Usage("there is no cache folder of the user".into()))?;
+        let file = Tuning::writable(adapter)?;
         write(&file, self)?;
         Ok(file)
     }
@@ -85,13 +94,24 @@ impl Tuning {
     /// Forgets what is kept for an adapter; whether there was anything.
     ///
     /// # Errors
-    /// `Io` if the file cannot be removed.
+    /// `Io` if the file cannot be removed, `Data` for a folder in its place.
     pub fn clear(adapter: &Adapter) -> Result<bool> {
         let Some(file) = Tuning::file(adapter) else { return Ok(false) };
+        is_no_folder(&file)?;
         match fs::remove_file(&file) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
             removed => removed.map(|()| true).map_err(Error::io(file)),
         }
+    }
+}
+
+/// # Errors
+/// `Data` for a folder, which is nothing that wmic made.
+fn is_no_folder(file: &Path) -> Result<()> {
+    if file.is_dir() {
+        Err(Error::data(file, "is a folder, in the place of a file of tiles; remove it"))
+    } else {
+        Ok(())
     }
 }
 
@@ -100,12 +120,18 @@ fn read(file: &Path, adapter: &Adapter) -> Result<Option<Tuning>> {
         return Ok(None);
     }
     let damaged = |reason: &str| Error::data(file, format!("{reason}; measure again with wmic tune, or remove it"));
-    let text = String::from_utf8(read_limited(file, MOST)?).map_err(|_| damaged("is not text"))?;
+    is_no_folder(file)?;
+    let bytes = read_limited(file, MOST).map_err(|error| match error {
+        Error::Data { reason, .. } => damaged(&reason),
+        other => other,
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| damaged("is not text"))?;
     let (hash, body) = text.strip_prefix(HASH).and_then(|rest| rest.split_once('\n')).unwrap_or_default();
     if sha256(&mut body.as_bytes()).map_err(Error::io(file))? != hash {
         return Err(damaged("is damaged"));
     }
-    let tuning: Tuning = parse_toml(file, body)?;
+    let tuning: Tuning =
+        toml::from_str(body).map_err(|e| damaged(&format!("is damaged ({})", one_line(e.message()))))?;
     match tuning.adapter == adapter.name && tuning.driver == adapter.driver {
         true => Ok(Some(tuning)),
         false => Err(damaged("is of another adapter")),

@@ -282,6 +282,8 @@ fn jobs_are_not_mixed() {
         error(Job { settings, ..job() })
             .ends_with("was begun with hop 4.8, not 2.0; use the same, or choose another folder")
     );
+    let settings = Map::from_iter([("hop".to_owned(), json!(2.0)), ("model".to_owned(), json!("att"))]);
+    assert!(error(Job { settings, ..job() }).contains("was begun without model, not with \"att\"; use the same"));
     let first = fixture.open(job()).unwrap();
     assert!(error(job()).contains("journal.jsonl is in use"));
     drop(first);

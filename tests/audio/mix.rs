@@ -195,6 +195,10 @@ fn training_has_new_mixtures_in_each_epoch_the_same_in_a_resumed_run() {
     let gpu = Gpu::open(None).unwrap();
     let data = load_clips(&gpu, &mut config, Labels::Required, &|| false, &mut |_| {}).unwrap().unwrap();
 
+    let many = Config { mix_clips: Some(1 << 30), ..config.clone() };
+    let error = Trainer::new(&gpu, &many, &data).err().unwrap().to_string();
+    assert!(error.contains("iB; try fewer `mix_clips`: "), "{error}");
+
     let session = Session::begin(&gpu, &config, &data, &at("run"), false).unwrap();
     assert_eq!(session.steps_per_epoch(), 4, "15 clips and 12 mixtures");
     drop(session);

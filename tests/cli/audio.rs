@@ -404,6 +404,18 @@ fn invalid_inputs_and_outputs_are_rejected_before_the_work() {
     }
     if cfg!(unix) {
         rejected(&["features", &sound, "--frontend-weights", "/dev/zero"], "/dev/zero: is not a file");
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("labels.csv");
+        crate::support::pipe(&fifo);
+        for args in [
+            &["features", &sound, "--frontend-weights", text(&fifo)][..],
+            &["features", &sound, "--frontend-weights", "random", "--pca", text(&fifo)],
+            &["predict", &sound, "--truth", text(&fifo)],
+        ] {
+            let mut command = wmic(args);
+            command.timeout(std::time::Duration::from_secs(60));
+            crate::support::assert_rejected(command, "labels.csv: is not a file");
+        }
         rejected(
             &["features", "/dev/zero", "--frontend-weights", "random"],
             "/dev/zero: is neither a file nor a folder",

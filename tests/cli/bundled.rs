@@ -57,6 +57,9 @@ fn recordings_alone_are_recognised_by_the_bundled_model() {
             assert!(i == 0 || instrument["present"] == false, "{}: {instrument}", files[i]);
         }
     }
+    let blip = file("blip.wav", &[0.5]);
+    let done = without_weights(&home, &["--json", &blip]).assert().success();
+    done.stderr(contains("blip.wav: is too short, ").and(contains("is silent").not()));
     // The archive knows what answered.
     let again = [&["predict"], &predict[..], &["--resume"]].concat();
     without_weights(&home, &again).assert().success().stderr(contains("3 of 3 recordings are done"));

@@ -58,8 +58,8 @@ fn nonsense_is_rejected_with_code_2() {
     wmic(&[]).assert().code(2);
     rejected(&["check", "--op", "lineer"], "unknown op lineer (known ops: ");
     rejected(&["bench", "--op", "lineer"], "unknown op lineer (known ops: ");
-    rejected(&["check", "--device", "Voodoo 2"], "no adapter matches --device Voodoo 2; available: 0 ");
-    rejected(&["check", "--device", "99"], "no adapter matches --device 99");
+    rejected(&["check", "--device", "Voodoo 2"], "no adapter matches Voodoo 2; available: 0 ");
+    rejected(&["check", "--device", "99"], "no adapter matches 99");
 }
 
 /// It was taken for an option that does not exist.

@@ -44,6 +44,18 @@ fn the_extension_chooses_the_format_and_another_than_its_own_is_rejected() {
     );
 }
 
+/// Also on standardised inputs, as ATT's on musicnn are by default.
+#[test]
+fn noise_and_dropout_of_inputs_have_no_part_in_onnx() {
+    let dir = tempfile::tempdir().unwrap();
+    let [run, onnx] = ["run", "a.onnx"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());
+    let inputs = ["--standardise", "true", "--input-noise", "0.1", "--input-dropout", "0.2"];
+    stdout(&[&["train", &shared().data(), "--epochs", "1", "--out", &run][..], &inputs].concat());
+    stdout(&["export", &run, &onnx]);
+    let bytes = fs::read(&onnx).unwrap();
+    assert!(!bytes.windows(5).any(|window| window == b"clock"));
+}
+
 #[test]
 fn a_folder_for_publishing_has_a_card_that_can_be_read() {
     let (dir, run) = (tempfile::tempdir().unwrap(), shared().run());

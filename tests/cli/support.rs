@@ -138,6 +138,11 @@ pub fn wait_for(path: &Path) {
     }
 }
 
+/// Makes a pipe (FIFO) that nothing writes to.
+pub fn pipe(path: &Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
 /// Runs the program with a closed stdout.
 pub fn unread(args: &[&str]) -> (Option<i32>, String) {
     let mut child = start(args);

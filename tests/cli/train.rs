@@ -311,7 +311,7 @@ fn invalid_settings_are_rejected_before_anything_is_written() {
         ),
         (&["--init", "no-such.safetensors"], "no-such.safetensors: "),
         (&["--model", "aacnn"], "is a dataset of longer clips, but aacnn takes single notes"),
-        (&["--device", "Voodoo 2"], "no adapter matches --device Voodoo 2"),
+        (&["--device", "Voodoo 2"], "no adapter matches Voodoo 2"),
         (&["--resume", "there"], "cannot be used with"),
     ] {
         rejected(&[&["train", &data, "--out", out], options].concat(), why);
@@ -353,7 +353,7 @@ fn what_exceeds_the_adapter_is_rejected_before_memory_is_taken() {
     // 986 772 parameters a seed in one binding.
     if 1000 * 986_772 * 4 > binding {
         let args = ["train", &shared().data(), "--model", "fc", "--seeds", "1000", "--out", out.to_str().unwrap()];
-        rejected(&args, "bytes, this adapter allows");
+        rejected(&args, "iB, this adapter allows");
         assert!(!out.exists());
     }
 }

@@ -15,7 +15,7 @@ use wmic::run::tuning::Tuning;
 use wmic::train::session::Session;
 use wmic::train::trainer::{End, Event};
 
-use super::support::{assert_rejected, rejected, wmic};
+use super::support::{assert_rejected, pipe, rejected, wmic};
 
 /// A small dataset, and a user's cache folder.
 struct Place(tempfile::TempDir);
@@ -109,6 +109,11 @@ fn choices_are_kept_used_by_new_runs_and_recorded_there() {
         let status = place.wmic(&["tune", "--status"]);
         assert_rejected(status, "is damaged; measure again with wmic tune, or remove it");
     }
+    for (body, why) in [("tiles = {}", "missing field `adapter`"), ("adapter = 3", "invalid type")] {
+        fs::write(&file, format!("# sha256 {}\n{body}", sha256(&mut body.as_bytes()).unwrap())).unwrap();
+        let advice = |line: &str| line.contains(why) && line.contains("measure again with wmic tune, or remove it");
+        place.wmic(&["tune", "--status"]).assert().code(2).stderr(predicate::function(advice));
+    }
     let (done, damaged) = train("damaged");
     let of_tiles = |line: &&str| line.contains("is damaged") && line.contains("the default tiles are used");
     done.stderr(predicate::function(move |text: &str| text.lines().filter(of_tiles).count() == 1));
@@ -152,6 +157,26 @@ fn a_resumed_run_keeps_its_tiles() {
     assert_eq!(session.train(&|| false, &mut |_| {}).unwrap(), End::Finished);
     assert_eq!(model(&place.at("parts")), model(&place.at("whole")));
     assert_ne!(model(&place.at("parts")), model(&place.at("plain")));
+}
+
+/// A folder or a pipe in the place of the file.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_of_tiles_is_neither_read_nor_removed() {
+    let place = Place(tempfile::tempdir().unwrap());
+    let file = Tuning::file(Gpu::open(None).unwrap().adapter()).unwrap();
+    let file = place.cache().join("wmic/tiles").join(file.file_name().unwrap());
+    fs::create_dir_all(&file).unwrap();
+    for args in [&["tune", "--clear"][..], &["tune", "--status"], &["tune", "--quick"]] {
+        assert_rejected(place.wmic(args), "is a folder, in the place of a file of tiles; remove it");
+    }
+    fs::remove_dir(&file).unwrap();
+    pipe(&file);
+    let mut status = place.wmic(&["tune", "--status"]);
+    status.timeout(std::time::Duration::from_secs(60));
+    assert_rejected(status, "is not a file; measure again with wmic tune, or remove it");
+    place.wmic(&["tune", "--clear"]).assert().success();
+    assert!(!file.exists());
 }
 
 #[test]

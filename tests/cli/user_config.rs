@@ -30,7 +30,7 @@ fn defaults_are_read_and_mistakes_in_them_are_told() {
     with("device = \"no such adapter\"", &["check", "--op", "add"])
         .assert()
         .code(2)
-        .stderr(contains("no such adapter"));
+        .stderr(contains("no adapter matches no such adapter; available: 0 ").and(contains("the device is that of ")));
     with("device = \"no such adapter\"", &["check", "--op", "add", "--device", "0"]).assert().success();
     let mut missing = wmic(&["devices"]);
     missing.env("WMIC_CONFIG", dir.path().join("none.toml")).assert().code(2).stderr(contains("none.toml"));

@@ -13,6 +13,21 @@ use serde_json::Value;
 
 use crate::support::wmic;
 
+/// A server that answers every request with these bytes.
+fn always(answer: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map(Result::unwrap) {
+            let lines = BufReader::new(&stream).lines().map(Result::unwrap);
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            // The other side may be gone.
+            let _ = (&stream).write_all(&answer);
+        }
+    });
+    address
+}
+
 /// The program with a user's data folder of its own.
 fn at_home(home: &Path, args: &[&str]) -> Command {
     let mut command = wmic(args);
@@ -119,6 +134,13 @@ fn a_pca_that_is_none_is_rejected() {
         at_home(home.path(), &["weights", "add", home.path().to_str().unwrap()]),
         "is a folder; a file is expected",
     );
+    for nothing in [&b""[..], b"RIFF\x24\0\0\0WAVEfmt "] {
+        fs::write(&file, nothing).unwrap();
+        rejected(
+            at_home(home.path(), &["weights", "add", file.to_str().unwrap()]),
+            "is not a file of weights that wmic",
+        );
+    }
 }
 
 #[test]
@@ -131,7 +153,9 @@ fn a_download_that_fails_says_why() {
     };
     rejected(get("musicnn", "http://127.0.0.1:1"), "vggish, yamnet");
     rejected(get("yamnet", "http://127.0.0.1:1"), "http://127.0.0.1:1/yamnet.tflite: ");
-    rejected(get("yamnet", "ftp://127.0.0.1"), "ftp://127.0.0.1/yamnet.tflite: ");
+    for no_address in ["ftp://127.0.0.1", "127.0.0.1/files", "http:"] {
+        rejected(get("yamnet", no_address), "an address such as https://example.org/weights is expected");
+    }
     let nothing = Server::new(vec![], 0, true);
     rejected(get("vggish", &nothing.address), "/vggish-10086976.pth: the server answered 404");
     assert_eq!((nothing.asked().len(), parts().len()), (1, 0));
@@ -154,6 +178,30 @@ fn a_download_that_fails_says_why() {
 }
 
 #[test]
+fn a_download_that_cannot_be_continued_begins_anew() {
+    let home = tempfile::tempdir().unwrap();
+    let get = |from: &str| at_home(home.path(), &["weights", "get", "yamnet", "--from", from]);
+    let part = home.path().join("wmic/weights/yamnet.tflite.part");
+    // More than the file can have, of unknown length.
+    let endless = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".iter().copied().chain(vec![7; 9 << 20]).collect();
+    rejected(
+        get(&always(endless)),
+        "more than 8.00 MiB, the most that this file can have; what was downloaded is removed",
+    );
+    assert!(!part.exists());
+    let slow = Server::new(vec![7; 5000], 2000, true);
+    rejected(get(&slow.address), "run the command again to continue");
+    let other_part = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-9/5000\r\nContent-Length: 5\r\n\r\n77777";
+    rejected(get(&always(other_part.to_vec())), "another part of the file than was asked for; what was downloaded is");
+    assert!(!part.exists());
+    // What is too long to be continued.
+    fs::write(&part, vec![7; 9 << 20]).unwrap();
+    rejected(get(&slow.address), "run the command again to continue");
+    assert!(slow.asked().iter().all(|(_, range)| range.is_none()));
+    assert_eq!(fs::metadata(part).unwrap().len(), 2000);
+}
+
+#[test]
 fn yamnets_weights_are_downloaded_and_kept() {
     let published = std::env::var_os("WMIC_DATA").map(|data| Path::new(&data).join("yamnet.tflite"));
     let Some(file) = published.as_ref().and_then(|path| fs::read(path).ok()) else {
@@ -173,7 +221,7 @@ fn yamnets_weights_are_downloaded_and_kept() {
     assert_eq!(asked[0], ("GET /yamnet.tflite HTTP/1.1".to_owned(), None));
     assert_eq!(asked[1].1.as_deref(), Some("bytes=3000000-"));
     // What is there is not downloaded again.
-    run(&get).assert().success();
+    run(&get).assert().success().stderr(contains("the weights of YAMNet are there already; nothing is downloaded"));
     assert_eq!(server.asked().len(), 2);
 
     let listed = run(&["weights", "list", "--json"]).assert().success();
@@ -195,13 +243,17 @@ fn yamnets_weights_are_downloaded_and_kept() {
 
     // The stored file is one of safetensors, which can be added elsewhere.
     let elsewhere = tempfile::tempdir().unwrap();
-    at_home(elsewhere.path(), &["weights", "add", stored]).assert().success().stdout(contains("yamnet\n"));
+    let added = at_home(elsewhere.path(), &["weights", "add", stored]).assert().success().stdout(contains("yamnet\n"));
+    added.stderr(contains("warning: by its SHA-256 this is not the published file of yamnet; it is kept"));
     // A damaged file is replaced only by force.
     let (published, bytes) = (published.unwrap(), fs::read(stored).unwrap());
     fs::write(stored, &bytes[..1000]).unwrap();
     rejected(run(&["weights", "add", published.to_str().unwrap()]), "safetensors is damaged: --force replaces it");
-    run(&["weights", "add", published.to_str().unwrap(), "--force"]).assert().success();
+    run(&["weights", "add", published.to_str().unwrap(), "--force"]).assert().success().stderr("");
     assert!(fs::read(stored).unwrap() == bytes);
+    let (values, _) = bytes.split_at(bytes.len() - 4);
+    fs::write(stored, [values, &f32::NAN.to_le_bytes()].concat()).unwrap();
+    rejected(run(&features), "holds NaN; remove the file, and add the weights again");
     let wrong = home.path().join("wrong.tflite");
     fs::write(&wrong, &file[..file.len() / 2]).unwrap();
     rejected(run(&["weights", "add", wrong.to_str().unwrap()]), "wrong.tflite: is not YAMNet of TensorFlow Lite: ");

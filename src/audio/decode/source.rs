@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use symphonia::core::io::MediaSource;
 
 use crate::core::error::{Error, Result};
+use crate::core::files::open_file;
 
 /// The path that stands for standard input.
 pub(in crate::audio) const STDIN: &str = "-";
@@ -82,12 +83,9 @@ impl Source {
 }
 
 fn regular(path: &Path) -> Result<(Arc<Mutex<File>>, u64)> {
-    let file = File::open(path).map_err(Error::io(path))?;
-    let about = file.metadata().map_err(Error::io(path))?;
-    if !about.is_file() {
-        return Err(Error::data(path, "is not a file"));
-    }
-    Ok((Arc::new(Mutex::new(file)), about.len()))
+    let file = open_file(path)?;
+    let len = file.metadata().map_err(Error::io(path))?.len();
+    Ok((Arc::new(Mutex::new(file)), len))
 }
 
 /// Standard input, spooled at the first use. The file has no name and is removed with the process.

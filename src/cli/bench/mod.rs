@@ -10,6 +10,7 @@ use wmic::bench::comparison::compare;
 use wmic::bench::results::{BenchReport, PeerStep, StepResult};
 use wmic::bench::{FRONT_ENDS, Load, Step, Timer, front_end, kernels, peak, report, step, warnings};
 use wmic::check::Case;
+use wmic::core::error::excess;
 use wmic::core::files::{writable, write_atomic};
 use wmic::gpu::Precision;
 use wmic::nn::front_ends::vggish::Width;
@@ -178,9 +179,8 @@ impl Args {
         let mut add = |name: String, result: Result<StepResult>| -> anyhow::Result<()> {
             let mut result = match result {
                 // Buffers may be too large for the adapter.
-                Err(Error::Limit { what, unit, need, have }) if self.model.is_none() => {
-                    let why = format!("{what} needs {need} {unit}, this adapter allows {have}");
-                    return show(&format!("{name}: skipped ({why})\n"));
+                Err(Error::Limit { what, unit, need, have, .. }) if self.model.is_none() => {
+                    return show(&format!("{name}: skipped ({})\n", excess(&what, unit, need, have)));
                 }
                 result => result?,
             };

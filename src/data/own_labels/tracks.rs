@@ -2,10 +2,9 @@
 
 use super::labels::{Statement, read_text, segment};
 use crate::core::error::{Error, Result};
+use crate::core::files::read_start;
 use crate::data::names::{normalised, shorten};
 use serde::Deserialize;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The annotation file of a recording, if there is one: `song.jams`, or a label track `song.txt`.
@@ -16,12 +15,11 @@ pub(super) fn beside(recording: &Path) -> Option<PathBuf> {
 
 /// Whether a text file begins as a label track: with two times, and not with the words of a song.
 fn is_track(path: &Path) -> bool {
-    let mut start = vec![];
-    let read = File::open(path).and_then(|file| file.take(1 << 10).read_to_end(&mut start));
+    let start = read_start(path, 1 << 10).unwrap_or_default();
     let text = String::from_utf8_lossy(&start);
     let line = text.trim_start_matches('\u{feff}').lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let mut fields = line.split('\t').map(time);
-    path.is_file() && read.is_ok() && [fields.next(), fields.next()].iter().all(|field| matches!(field, Some(Some(_))))
+    [fields.next(), fields.next()].iter().all(|field| matches!(field, Some(Some(_))))
 }
 
 /// Some languages of Audacity have a decimal comma.

@@ -116,7 +116,7 @@ impl<'a> Values<'a> {
         match &graph.storages[storage.0].kind {
             StorageKind::Param(index) => {
                 let name = &graph.layout.params[*index].name;
-                let values = weights.get(name).ok_or_else(|| Error::Usage(format!("there is no {name}")))?;
+                let values = weights.get(name).ok_or_else(|| Error::Usage(format!("there are no weights {name}")))?;
                 Ok(Value::Known(values.clone().reshape(spec.shape.clone())))
             }
             StorageKind::Constant(bits) => {
@@ -136,7 +136,7 @@ impl<'a> Values<'a> {
                     }
                     (Some(Input { name: Some(name), .. }), _) => (*name).to_owned(),
                     (None, Some(name)) => name.clone(),
-                    (None, None) => return Err(Error::NoOnnx { op: "frozen weights or a clock" }),
+                    (None, None) => return Err(Error::NoOnnx { op: "inputs of training or frozen weights" }),
                 };
                 if graph.shape(first) == graph.shape(t) {
                     return Ok(Value::Computed(name, dims));

@@ -1,12 +1,12 @@
 //! One file with the results of all recordings, one after the other, of formats without brackets around them.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::core::error::{Error, Result};
-use crate::core::files::write_atomic_via;
+use crate::core::files::{open_to_append, write_atomic_via};
 use crate::output::archive::entry::Record;
 use crate::output::archive::journal::copy;
 use crate::output::format::Format;
@@ -39,7 +39,7 @@ impl Collected {
                 _ => fs::remove_file(sorted).map_err(Error::io(sorted))?,
             }
         }
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(io)?;
+        let mut file = open_to_append(&path)?;
         let (held, len) = held(&path, head, records).map_err(io)?;
         file.set_len(len).map_err(io)?;
         if len == 0 {

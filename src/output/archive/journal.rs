@@ -1,7 +1,7 @@
 //! The journal of a folder of results: a line for each recording that was recognised or failed, in the order in which
 //! they were.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::core::error::{Error, Result};
-use crate::core::files::write_atomic_via;
+use crate::core::files::{open_to_append, write_atomic_via};
 use crate::output::archive::entry::{Entry, Header};
 
+/// The settings that tell a model from another.
+const MODEL: [&str; 2] = ["model", "weights"];
 /// Longest line, bytes.
 const MAX_LINE: u64 = 16 << 20;
 
@@ -35,8 +37,7 @@ impl Journal {
         resume: bool,
         each: &mut dyn FnMut(Range<u64>, Entry),
     ) -> Result<Journal> {
-        let opened = OpenOptions::new().read(true).append(true).create(true).open(&path);
-        let mut journal = Journal { file: opened.map_err(Error::io(&path))?, path, len: 0 };
+        let mut journal = Journal { file: open_to_append(&path)?, path, len: 0 };
         if let Err(TryLockError::WouldBlock) = journal.file.try_lock() {
             let reason = format!("{} is in use: another process is writing results there", journal.path.display());
             return Err(Error::Usage(reason));
@@ -72,14 +73,16 @@ impl Journal {
             return fail("results of an earlier run are there; `resume` continues it, or choose another folder".into());
         }
         let value = |of: &Header, key: &str| of.settings.get(key).cloned().unwrap_or(Value::Null);
-        let mut keys = header.settings.keys().chain(before.settings.keys());
-        match keys.find(|key| value(before, key) != value(header, key)) {
-            Some(key) => {
-                let (was, is) = (value(before, key), value(header, key));
-                fail(format!("was begun with {key} {was}, not {is}; use the same, or choose another folder"))
-            }
-            None => Ok(()),
-        }
+        // Another model has other settings, too.
+        let all = header.settings.keys().chain(before.settings.keys()).map(String::as_str);
+        let other = MODEL.into_iter().chain(all).find(|key| value(before, key) != value(header, key));
+        let Some(key) = other else { return Ok(()) };
+        let differs = match (value(before, key), value(header, key)) {
+            (Value::Null, is) => format!("without {key}, not with {is}"),
+            (was, Value::Null) => format!("with {key} {was}, not without"),
+            (was, is) => format!("with {key} {was}, not {is}"),
+        };
+        fail(format!("was begun {differs}; use the same, or choose another folder"))
     }
 
     /// Passes number (from 1), place and text of each complete line to `each`; returns their length.
@@ -149,7 +152,7 @@ impl Journal {
             out.write_all(&header)?;
             lines.iter().try_for_each(|line| copy(&mut file, line, out))
         })?;
-        let file = OpenOptions::new().read(true).append(true).open(&path).map_err(Error::io(&path))?;
+        let file = open_to_append(&path)?;
         let len = file.metadata().map_err(Error::io(&path))?.len();
         Ok(Journal { path, file, len })
     }
