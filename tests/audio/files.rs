@@ -148,7 +148,7 @@ fn files_without_audio_give_one_clear_line() {
         assert!(reason.contains(why), "{name}: {reason}");
     }
     let dir = tempfile::tempdir().unwrap();
-    assert!(reason(decode(dir.path(), MINUTE)).contains("is not a file"));
+    assert!(reason(decode(dir.path(), MINUTE)).contains("is a folder; a file is expected"));
     assert!(matches!(open(dir.path().join("nowhere.wav")), Err(Error::Io { .. })));
 }
 
