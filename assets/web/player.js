@@ -139,7 +139,9 @@ class Plan {
 
   // Replaces the first elements of an input.
   write(input, values) {
-    if (this.inputs[input]) this.player.device.queue.writeBuffer(this.inputs[input], 0, values);
+    const buffer = this.inputs[input];
+    if (!buffer) throw new Error(`The plan has no input ${input}: the page's files are of different versions`);
+    this.player.device.queue.writeBuffer(buffer, 0, values);
   }
 
   // Replays the plan; returns what is read, as floats.

@@ -98,7 +98,7 @@ class Stream {
     for (const [m, model] of this.stream.models.entries()) {
       const inputs = {
         features: extract.stored,
-        lengths: Uint32Array.of(extract.instances),
+        labels: Uint32Array.of(extract.instances), // The length comes before the labels, which are unknown.
         rows: new Uint32Array(model.seeds.length),
       };
       const outputs = await this.replay(model.plan, inputs);

@@ -212,7 +212,7 @@ def load(
         frontend_weights, width, pca: where the weights of the run's front end are now: a file, "vggish", "random" or
             "random-glorot"; VGGish's width ("1", "1/2", "1/4", "1/8"); a file with the PCA of its embeddings.
         threshold: decision threshold, 0 to 1, or "tuned". None: the run's.
-        precision: the lowest thresholds with this expected precision, 0.5 to 0.99.
+        precision: the lowest threshold with this expected precision, 0.5 to 0.99.
         arithmetic: precision of the operands of matrix products and convolutions, "f32" or "f16" where the GPU has
             half precision. None: the run's.
         calibrate: whether probabilities are calibrated as the run's validation clips suggest.

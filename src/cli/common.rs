@@ -33,7 +33,9 @@ impl Device {
         match (&self.device, &user().device) {
             (Some(asked), _) => Gpu::open(Some(asked)),
             (None, Some(default)) => Gpu::open(Some(default)).map_err(|error| match error {
-                Error::Gpu(reason) => Error::Gpu(format!("{reason}; the device is that of {}", user().file.display())),
+                Error::Gpu(reason) if reason.starts_with("no adapter matches") => {
+                    Error::Gpu(format!("{reason}; the device is that of {}", user().file.display()))
+                }
                 other => other,
             }),
             (None, None) => Gpu::open(None),

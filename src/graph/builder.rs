@@ -289,7 +289,7 @@ impl<'g> Builder<'g> {
         let Some(&arena) = self.arena_slot.get(GRADS) else { return vec![] };
         let len = |slots: &[SlotInfo], slot: Slot| slots[slot.0 as usize].len.next_multiple_of(ALIGN);
         let room = slice_sums::SPAN.saturating_sub(len(&self.slots, arena));
-        let mut left = slice_sums::take_for_optimiser(r, arena, room);
+        let mut left = slice_sums::take_for_optimiser(r, arena, room, |slot| len(&self.slots, slot));
         let own = left.iter().map(|sum| sum.slices_view.slot).collect::<BTreeSet<_>>();
         for slot in own {
             let at = len(&self.slots, arena);

@@ -2,8 +2,9 @@
 //! occupied: the slices of several ops are summed together, by the optimiser, or in one dispatch at the end of the
 //! backward pass.
 
+use std::collections::BTreeSet;
+
 use super::Sink;
-use super::params::ALIGN;
 use crate::gpu::{Grid, Recorder, Shader, SliceSum, Slot, View, params, shader};
 
 const SCALAR: Shader = shader!("slice_sums.wgsl");
@@ -86,15 +87,22 @@ impl SliceSum {
 }
 
 /// Takes those sums out that an optimiser can do: of whole vec4, to gradients in `arena`, to which nothing was added
-/// before, with at most `room` elements of slices.
-pub(super) fn take_for_optimiser(r: &mut Recorder, arena: Slot, mut room: usize) -> Vec<SliceSum> {
-    let mut left = MOST_RANGES;
+/// before, in slots of at most `room` elements, of `len` each.
+pub(super) fn take_for_optimiser(
+    r: &mut Recorder,
+    arena: Slot,
+    mut room: usize,
+    len: impl Fn(Slot) -> usize,
+) -> Vec<SliceSum> {
+    let (mut left, mut counted) = (MOST_RANGES, BTreeSet::new());
     let fits = |sum: &mut SliceSum| {
-        let (ranges, len) = (sum.ranges().count(), sum.slices_view.len.next_multiple_of(ALIGN));
+        let (ranges, slot) = (sum.ranges().count(), sum.slices_view.slot);
+        let len = if counted.contains(&slot) { 0 } else { len(slot) };
         let fits =
             sum.into.slot == arena && sum.vec4() && sum.accumulate == [false; 2] && ranges <= left && len <= room;
         if fits {
             (left, room) = (left - ranges, room - len);
+            counted.insert(slot);
         }
         fits
     };

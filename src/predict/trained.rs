@@ -202,7 +202,8 @@ impl Trained {
         }
     }
 
-    /// (R, K): the lowest thresholds of each seed's calibrated probabilities with this expected precision.
+    /// (R, K): the lowest threshold of each seed's calibrated probabilities with this expected precision; of
+    /// runs that older versions trained one for each class.
     fn precision_thresholds(&self, wanted: f64) -> Result<Vec<Vec<f64>>> {
         let index = calibration::precision_index(wanted);
         let table = self.about.precision_thresholds.as_ref().ok_or_else(not_tuned)?;

@@ -1021,7 +1021,9 @@ fn a_folder_per_class_is_a_set() {
     // Named as in tables of labels; each class has one folder, and a name.
     fs::rename(root.join("oboe"), root.join("Oboe d-Amore")).unwrap();
     assert_eq!(AudioSet::load(root).unwrap().classes, ["cello", "flute", "oboe_d_amore"]);
-    for (name, why) in [("Flute", "two folders of the class flute (Flute, flute); put"), ("a;b", "semicolon")] {
+    // Where case counts in names of files.
+    let twice = cfg!(target_os = "linux").then_some(("Flute", "two folders of the class flute (Flute, flute); put"));
+    for (name, why) in twice.into_iter().chain([("a;b", "semicolon")]) {
         fs::rename(root.join("Oboe d-Amore"), root.join(name)).unwrap();
         let message = AudioSet::load(root).unwrap_err().to_string();
         assert!(message.contains(why), "{message}");
