@@ -1,8 +1,8 @@
 //! The GPU side of training: plans, arenas, and the state between steps.
 //!
-//! A step is two recordings: gather (after sample on software adapters), augmentation, model, loss and backward; then the optimiser over the whole
-//! arena, which ends the step. Nothing is read back within an epoch: step number, batch, random state and the epoch's
-//! sums are all on the GPU.
+//! A step is two recordings: gather (after sample on software adapters), augmentation, model, loss and backward; then
+//! the optimiser over the whole arena, which ends the step. Nothing is read back within an epoch: step number, batch,
+//! random state and the epoch's sums are all on the GPU.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

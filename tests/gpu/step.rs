@@ -1,4 +1,5 @@
-//! Whole training steps as the trainer replays them: draw a batch, model, loss, backward; then the update, which ends the step.
+//! Whole training steps as the trainer replays them: draw a batch, model, loss, backward; then the update, which ends
+//! the step.
 
 use wmic::gpu::{Buffer, Gpu, Target};
 use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Spec};
