@@ -1,5 +1,5 @@
-// Which block of four lines and four steps of an operand's next slice an invocation fetches, for tiles of TILE lines and
-// DEPTH steps.
+// Which block of four lines and four steps of an operand's next slice an invocation fetches, for tiles of TILE lines
+// and DEPTH steps.
 
 const QUADS = TILE / 4u;
 // Of a slice of an operand; the first invocations fetch those of A, the next those of B.

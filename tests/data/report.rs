@@ -199,7 +199,7 @@ fn a_page_names_what_was_measured_and_what_is_doubtful() {
     for line in [
         "> **Warning:** above the measured peak: linear_forward, a|b (310 %); data that fits a cache is faster there \
          than the peak, which is the memory's",
-        "| 1.00 TFLOP/s | 100 GB/s | 4.00 µs |",
+        "| 1.00 TFLOP/s | - | 100 GB/s | 4.00 µs |",
         "| att | 128 | 1 | 6.00 ms | 4.0 % | 7 x 1 200 | 21.3 k clips/s | torch eager 54.0 ms (0.11); torch 18.0 ms \
          (0.33) |",
         "4 dispatches, whose launches alone take about 16.0 µs in a row.",
