@@ -12,9 +12,10 @@ pub struct Check {
     pub targets: Vec<Target>,
 }
 
-/// Every case of `ops` with the portable kernels and, where they differ, with those of the adapter's own target, with the
-/// portable ones for its subgroups and, in half precision, if the adapter has it, with the portable ones and those of
-/// cooperative matrices; software adapters are spared half precision in large cases, which would take most of the time.
+/// Every case of `ops` with the portable kernels and, where they differ, with those of the adapter's own target, with
+/// the portable ones for its subgroups and, in half precision, if the adapter has it, with the portable ones and those
+/// of cooperative matrices; software adapters are spared half precision in large cases, which would take most of the
+/// time.
 ///
 /// # Errors
 /// Whatever an op raises while it describes its dispatches.
