@@ -258,7 +258,6 @@ pub fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, Adapter)> {
     if all.is_empty() {
         return Err(Error::Gpu(NO_ADAPTER.into()));
     }
-    let names = || all.iter().map(|(_, a)| format!("{} {}", a.index, a.name)).collect::<Vec<_>>().join(", ");
     let index = match wanted {
         None => preferred(all.iter().map(|(_, a)| a)).map(|a| a.index),
         Some(wish) => match wish.parse::<usize>() {
@@ -267,8 +266,9 @@ pub fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, Adapter)> {
         },
     };
     let Some(index) = index else {
-        let wanted = wanted.unwrap_or_default();
-        return Err(Error::Gpu(format!("no adapter matches {wanted}; available: {}", names())));
+        let wanted = wanted.unwrap_or_default().into();
+        let names: Vec<String> = all.iter().map(|(_, a)| format!("{} {}", a.index, a.name)).collect();
+        return Err(Error::NoAdapter { wanted, available: names.join(", ") });
     };
     Ok(all.into_iter().nth(index).expect("index was found in this list"))
 }

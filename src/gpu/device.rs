@@ -29,7 +29,8 @@ impl Gpu {
     /// [`preferred`](super::preferred) one.
     ///
     /// # Errors
-    /// `Gpu` if there is no adapter (with what to install), none of that name, or the device cannot be opened.
+    /// `Gpu` if there is no adapter (with what to install), or the device cannot be opened; `NoAdapter` if there is
+    /// none of that name.
     pub fn open(wanted: Option<&str>) -> Result<Gpu> {
         let (raw, adapter) = choose(wanted)?;
         let available = raw.limits();
