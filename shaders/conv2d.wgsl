@@ -10,8 +10,16 @@
 #ifdef F16
 enable f16;
 #endif
+#ifdef COOPERATIVE
+enable subgroups;
+enable wgpu_cooperative_matrix;
+#endif
 #import grid
+#ifdef COOPERATIVE
+#import cooperative_product
+#else
 #import tile_product
+#endif
 #import conv2d
 #import conv2d_strided
 #import value
@@ -139,12 +147,13 @@ fn convolve(id: vec3<u32>, group: u32, local_index: u32) {
         if fetches_b(local_index) { put_b(line_across(local_index), step_across(local_index), block); }
         workgroupBarrier();
     }
-    for (var h = 0u; h < SIDE; h++) {
+    finish(&products, local_index);
+    for (var h = 0u; h < FOURS; h++) {
         let c = col0 + result_col(local_index, h);
         if c >= p.n { continue; }
         var bias = vec4(0.0);
         if p.has_bias == 1u { bias = four_of_b(id.z * p.b_stride + c, p.n - c); }
-        for (var i = 0u; i < 4u * SIDE; i++) {
+        for (var i = 0u; i < ROWS; i++) {
             let r = row0 + result_row(local_index, i);
             if r < p.m { store_y((id.z * p.m + r) * p.n + c, p.n - c, products[i][h] + bias); }
         }
@@ -208,17 +217,18 @@ fn conv2d_backward_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
         if fetches_b(local_index) { put_b(line0, step, block); }
         workgroupBarrier();
     }
-    for (var i = 0u; i < 4u * SIDE; i++) {
+    finish(&products, local_index);
+    for (var i = 0u; i < ROWS; i++) {
         let r = row0 + result_row(local_index, i);
         if r >= p.n { continue; }
-        for (var h = 0u; h < SIDE; h++) {
+        for (var h = 0u; h < FOURS; h++) {
             let c = col0 + result_col(local_index, h);
             if c < terms { store_partial((id.z * p.n + r) * p.depth + c, terms - c, products[i][h]); }
         }
     }
-    if !with_bias || local_index % ACROSS != 0u { return; }
-    for (var h = 0u; h < SIDE; h++) {
-        let r = row0 + result_row(local_index, 4u * h);
+    if !with_bias || !sums_lines(local_index) { return; }
+    for (var h = 0u; h < LINES; h++) {
+        let r = row0 + line_of(local_index, h);
         if r < p.n { store_sums(id.z * p.n + r, p.n - r, bias[h]); }
     }
 }

@@ -10,8 +10,16 @@
 #ifdef F16
 enable f16;
 #endif
+#ifdef COOPERATIVE
+enable subgroups;
+enable wgpu_cooperative_matrix;
+#endif
 #import grid
+#ifdef COOPERATIVE
+#import cooperative_product
+#else
 #import tile_product
+#endif
 #import linear
 #import dropout
 
@@ -161,7 +169,8 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
         if fetches_b(local_index) { put_b(line0, step, transposed(block)); }
         workgroupBarrier();
     }
-    for (var h = 0u; h < SIDE; h++) {
+    finish(&sums, local_index);
+    for (var h = 0u; h < FOURS; h++) {
         let c = col0 + result_col(local_index, h);
         if c >= p.n { continue; }
         let left = p.n - c;
@@ -169,7 +178,7 @@ fn linear_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups)
         if p.has_bias == 1u {
             bias = four_of_b(id.z / p.segments * p.b_stride + layer * p.b_layer + p.first + c, left);
         }
-        for (var i = 0u; i < 4u * SIDE; i++) {
+        for (var i = 0u; i < ROWS; i++) {
             let r = row0 + result_row(local_index, i);
             let at = y_at(layer, row_of(id.z, r)) + c;
             if r < p.m { store_y(id.z / p.segments, at, left, sums[i][h] + bias); }
@@ -210,10 +219,11 @@ fn input_tile(product: u32, tile: u32, local_index: u32) {
             workgroupBarrier();
         }
     }
-    for (var h = 0u; h < SIDE; h++) {
+    finish(&sums, local_index);
+    for (var h = 0u; h < FOURS; h++) {
         let c = col0 + result_col(local_index, h);
         if c >= p.k { continue; }
-        for (var i = 0u; i < 4u * SIDE; i++) {
+        for (var i = 0u; i < ROWS; i++) {
             let r = row0 + result_row(local_index, i);
             if r < p.m { store_grad_x(row_of(product, r) * p.k + c, p.k - c, sums[i][h]); }
         }
@@ -262,20 +272,21 @@ fn weight_tile(product: u32, group: u32, local_index: u32) {
         if fetches_b(local_index) { put_b(line0, step, block); }
         workgroupBarrier();
     }
+    finish(&sums, local_index);
     let copy = product / p.segments * p.slices + slice;
     let w0 = p.w_at + copy * p.grad_stride + layer * p.grad_layer;
-    for (var i = 0u; i < 4u * SIDE; i++) {
+    for (var i = 0u; i < ROWS; i++) {
         let r = row0 + result_row(local_index, i);
         if r >= p.n { continue; }
-        for (var h = 0u; h < SIDE; h++) {
+        for (var h = 0u; h < FOURS; h++) {
             let c = col0 + result_col(local_index, h);
             let at = weights_of(w0, product, r) + c;
             if c < p.k { store_grad_w(at, p.k - c, sums[i][h], p.accumulate & 1u); }
         }
     }
-    if !with_bias || local_index % ACROSS != 0u { return; }
-    for (var h = 0u; h < SIDE; h++) {
-        let r = row0 + result_row(local_index, 4u * h);
+    if !with_bias || !sums_lines(local_index) { return; }
+    for (var h = 0u; h < LINES; h++) {
+        let r = row0 + line_of(local_index, h);
         let at = p.b_at + copy * p.b_stride + layer * p.b_layer + r;
         if r < p.n { store_grad_w(at, p.n - r, bias[h], p.accumulate & 2u); }
     }

@@ -61,6 +61,7 @@ function show(answer) {
   $(".summary").textContent = bars.length
     ? capitalised(bars.map((i) => `${words(i.name)} ${when(i)}`).join("; "))
     : "No instrument";
+  $(".picture").hidden = bars.length === 0;
   $(".names").replaceChildren(
     ...bars.map((i) => make("div", words(i.name), { className: "name", title: words(i.name) })),
   );

@@ -108,7 +108,7 @@ pub fn raised(error: Error) -> PyErr {
             ErrorKind::PermissionDenied => PyPermissionError::new_err(text),
             _ => PyOSError::new_err(text),
         },
-        Error::Gpu(_) => DeviceError::new_err(text),
+        Error::Gpu(_) | Error::NoAdapter { .. } => DeviceError::new_err(text),
         _ => PyValueError::new_err(text),
     }
 }

@@ -1,5 +1,6 @@
 //! The module `wmic._native` and its functions.
 
+use std::cell::RefCell;
 use std::ffi::CStr;
 use std::ptr;
 
@@ -8,7 +9,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyModule, PyTuple};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde::de::value::MapDeserializer;
+use serde_json::{Map, Value, json};
 use wmic::Gpu;
 use wmic::check::{Row, list};
 use wmic::gpu::{adapters, preferred};
@@ -82,13 +84,22 @@ pub fn callable<'py>(
     PyCFunction::new_closure(py, Some(name), None, move |arguments, _| function(arguments))
 }
 
-/// The options of a call.
+/// The options of a call, from an object.
 ///
 /// # Errors
-/// ValueError for a value of another type, and for an unknown option.
+/// ValueError for a value of another type, with its name, and for an unknown option.
 pub fn parsed<T: DeserializeOwned>(json: &str) -> PyResult<T> {
     let wrong = |error: serde_json::Error| PyValueError::new_err(error.to_string());
-    serde_json::from_value(serde_json::from_str::<Value>(json).map_err(wrong)?).map_err(wrong)
+    let options: Map<String, Value> = serde_json::from_str(json).map_err(wrong)?;
+    let option = RefCell::new(String::new());
+    let options = options.into_iter().inspect(|(name, _)| option.borrow_mut().clone_from(name));
+    T::deserialize(MapDeserializer::new(options)).map_err(|error: serde_json::Error| {
+        let mut reason = error.to_string();
+        for (name, words) in [("f32", "a number"), ("f64", "a number"), ("u64", "a whole number, 0 or above")] {
+            reason = reason.replace(&format!("expected {name}"), &format!("expected {words}"));
+        }
+        PyValueError::new_err(format!("`{}`: {reason}", option.borrow()))
+    })
 }
 
 /// JSON text, as a Python string.

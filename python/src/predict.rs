@@ -75,6 +75,7 @@ impl Model {
             segmentation,
             spectrogram: false,
         };
+        mixture.models().try_for_each(|model| options.check(model))?;
         let gpu = Gpu::open(given.device.as_deref())?;
         mixture.set_kernels(caller.kept_tuning(&gpu).as_ref(), given.arithmetic);
         Ok(Model { gpu, mixture, options, recogniser: Mutex::new(None) })
@@ -153,10 +154,17 @@ fn samples(model: &Model, arguments: &Bound<PyTuple>) -> PyResult<Py<PyAny>> {
     Ok(result_of(py, &recognised.map_err(raised)?.recognition)?.into_any().unbind())
 }
 
-/// (file of features, scale) -> [result].
+/// How features are read.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FeatureOptions {
+    feature_scale: Option<FeatureScale>,
+}
+
+/// (file of features, options) -> [result].
 fn features(model: &Model, arguments: &Bound<PyTuple>) -> PyResult<Py<PyAny>> {
-    let (path, scale): (PathBuf, String) = arguments.extract()?;
-    let (py, scale) = (arguments.py(), parsed::<Option<FeatureScale>>(&scale)?);
+    let (path, options): (PathBuf, String) = arguments.extract()?;
+    let (py, FeatureOptions { feature_scale: scale }) = (arguments.py(), parsed(&options)?);
     let results = py.detach(|| {
         let (trained, mut results) = (model.mixture.leader(), vec![]);
         if model.mixture.models().count() > 1 {

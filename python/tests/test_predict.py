@@ -119,10 +119,24 @@ def test_errors_are_the_librarys(model, clips, tmp_path):
         model.predict((np.zeros((2, 100)), 44_100))
     with pytest.raises(ValueError, match="sample 1 is NaN"):
         model.predict((np.array([0.0, np.nan]), 44_100))
-    with pytest.raises(ValueError, match="unknown variant `median`"):
+    for sr in (-8_000, 8_000.5, None):
+        with pytest.raises(ValueError, match="sr must be a whole number of Hz"):
+            model.predict(([0.0, 1.0], sr))
+    for recordings in (np.zeros(8), 8, b"noise.wav"):
+        with pytest.raises(TypeError, match="a path, paths, or .samples, sr., not this"):
+            model.predict(recordings)
+    with pytest.raises(FileNotFoundError, match="^no-such.wav: does not exist$"):
+        model.embed("no-such.wav")
+    with pytest.raises(ValueError, match="^[^:]*noise.wav: "):
+        model.embed(noise)
+    with pytest.raises(ValueError, match="^features: "):
+        model.predict_features(np.zeros((2, 10, 7), np.uint8))
+    with pytest.raises(ValueError, match="`aggregate`: unknown variant `median`"):
         wmic.load(aggregate="median")
+    with pytest.raises(ValueError, match="`gate`: .*, expected a number"):
+        wmic.load(gate="loud")
     with pytest.raises(ValueError, match="`hop` 99 s is out of range"):
-        wmic.load(frontend="musicnn", hop=99).predict(clips[0])
+        wmic.load(frontend="musicnn", hop=np.float32(99))
     with pytest.raises((OSError, ValueError), match="no-such-run"):
         wmic.load("no-such-run")
     with pytest.raises(wmic.DeviceError, match="no-such-gpu") as raised:

@@ -5,6 +5,7 @@ import json
 import pathlib
 import signal
 
+import numpy as np
 import pytest
 
 import wmic
@@ -27,8 +28,12 @@ def test_runs_are_those_of_the_command(run, recordings, command):
 def test_wrong_options_are_explained(recordings, tmp_path):
     with pytest.raises(ValueError, match='unknown option "epoch"'):
         wmic.train(recordings, epoch=3)
-    with pytest.raises(ValueError, match="`epochs`"):
+    with pytest.raises(ValueError, match="`epochs`: a whole number, 0 or above, is expected"):
         wmic.train(recordings, epochs="many")
+    with pytest.raises(ValueError, match="`epochs` must be at least 1"):
+        wmic.train(recordings, epochs=np.int64(0), seeds=np.int64(2))
+    with pytest.raises(TypeError, match="integer"):
+        wmic.train(recordings, seeds="ab")
     with pytest.raises(ValueError, match="rf is not a neural network: remove `lr`"):
         wmic.train(recordings, "rf", lr=0.1)
     with pytest.raises(ValueError, match="a run needs a `dataset`"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import numbers
 import os
 import tempfile
 import warnings
@@ -10,6 +11,7 @@ from typing import List, Optional
 import numpy as np
 
 from . import _native
+from ._options import text_of
 from ._progress import reported
 
 _SEGMENT = [("start", "f8"), ("end", "f8"), ("confidence", "f8")]
@@ -130,14 +132,19 @@ class Model:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be raise or skip, not {on_error!r}")
         if isinstance(recordings, (str, os.PathLike)):
-            return self._files([recordings], "raise", progress)[0]
-        if isinstance(recordings, tuple) and len(recordings) == 2 and hasattr(recordings[0], "dtype"):
+            return self._files([os.fspath(recordings)], "raise", progress)[0]
+        if isinstance(recordings, tuple) and len(recordings) == 2 and not isinstance(recordings[1], (str, os.PathLike)):
             return self._samples(*recordings)
-        return self._files(list(recordings), on_error, progress)
+        try:
+            paths = [os.fspath(path) for path in recordings]
+        except TypeError:
+            given = type(recordings).__name__
+            raise TypeError(f"recordings must be a path, paths, or (samples, sr), not this {given}") from None
+        return self._files(paths, on_error, progress)
 
     def _files(self, paths, on_error, progress):
         with reported(progress) as report:
-            results = self._native["files"]([os.fspath(path) for path in paths], on_error == "skip", report)
+            results = self._native["files"](paths, on_error == "skip", report)
         for error in results:
             if isinstance(error, str):
                 warnings.warn(f"skipped: {error}", stacklevel=3)
@@ -150,6 +157,8 @@ class Model:
                 f"samples must be floats of a mono recording (N,), not {samples.dtype} {samples.shape}; "
                 "average the channels, and divide integers by their full scale"
             )
+        if not isinstance(sr, numbers.Real) or not (0 < sr < 2**32 and int(sr) == sr):
+            raise ValueError(f"sr must be a whole number of Hz, not {sr!r}")
         return _result(self._native["samples"](samples.astype("<f4").tobytes(), int(sr)))
 
     def predict_features(self, features, *, feature_scale=None):
@@ -164,15 +173,18 @@ class Model:
         Returns:
             A list of N Results, whose `file` is the clip's key; the number of a clip of an array.
         """
-        scale = json.dumps(feature_scale)
+        options = json.dumps({"feature_scale": feature_scale})
         if isinstance(features, (str, os.PathLike)):
-            return [_result(result) for result in self._native["features"](os.fspath(features), scale)]
+            return [_result(result) for result in self._native["features"](os.fspath(features), options)]
         features = np.asarray(features)
         keys = np.array([str(clip) for clip in range(len(features))])
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "features.npz")
             np.savez(path, X=features, sample_key=keys)
-            return self.predict_features(path, feature_scale=feature_scale)
+            try:
+                return self.predict_features(path, feature_scale=feature_scale)
+            except ValueError as error:
+                raise ValueError(str(error).replace(path, "features")) from None
 
     def embed(self, recording):
         """The features of a recording that the (first) model takes: (T, F) float32, a row for each instance in order of
@@ -240,9 +252,9 @@ def load(
     options = {
         "device": None if device is None else str(device),
         "frontend": frontend,
-        "frontend_weights": None if frontend_weights is None else os.fspath(frontend_weights),
+        "frontend_weights": frontend_weights,
         "width": None if width is None else str(width),
-        "pca": None if pca is None else os.fspath(pca),
+        "pca": pca,
         "threshold": threshold,
         "arithmetic": arithmetic,
         "calibrate": calibrate,
@@ -253,4 +265,4 @@ def load(
         "min_duration": min_duration,
         "median": median,
     }
-    return Model(_native.load([os.fspath(path) for path in run], json.dumps(options)))
+    return Model(_native.load([os.fspath(path) for path in run], text_of(options)))

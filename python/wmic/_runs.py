@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import operator
 import os
 import warnings
 from typing import Any, Dict, List, Optional
 
 from . import _native
 from ._model import load
+from ._options import text_of
 from ._progress import reported
 
 
@@ -27,10 +29,6 @@ class Run:
     def load(self, device=None, **options):
         """The trained Model, see `wmic.load`."""
         return load(self.path, device, **options)
-
-
-def _path(path):
-    return None if path is None else os.fspath(path)
 
 
 def train(
@@ -69,32 +67,27 @@ def train(
         KeyboardInterrupt: the state is saved; `resume` continues.
     """
     given = {
-        "dataset": _path(dataset),
+        "dataset": dataset,
         "model": model,
         "seeds": _seeds(seeds),
-        "config": _path(config),
-        "out": _path(out),
+        "config": config,
+        "out": out,
         "force": force,
-        "resume": _path(resume),
+        "resume": resume,
         "device": None if device is None else str(device),
-        "options": {name: _plain(value) for name, value in options.items()},
+        "options": options,
     }
     with reported(progress) as report:
-        return Run(**json.loads(_native.train(json.dumps(given), report)))
+        return Run(**json.loads(_native.train(text_of(given), report)))
 
 
 def _seeds(seeds):
     if seeds is None:
         return None
-    return list(range(seeds) if isinstance(seeds, int) else seeds)
-
-
-def _plain(value):
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+    try:
+        return list(range(operator.index(seeds)))
+    except TypeError:
+        return [operator.index(seed) for seed in seeds]
 
 
 def evaluate(
@@ -127,11 +120,11 @@ def evaluate(
         A dict, as `Run.evaluation`.
     """
     given = {
-        "run": os.fspath(run.path if isinstance(run, Run) else run),
-        "dataset": os.fspath(dataset),
-        "features": _path(features),
+        "run": run.path if isinstance(run, Run) else run,
+        "dataset": dataset,
+        "features": features,
         "feature_scale": feature_scale,
-        "frontend_weights": _path(frontend_weights),
+        "frontend_weights": frontend_weights,
         "split": split,
         "threshold": threshold,
         "arithmetic": arithmetic,
@@ -139,7 +132,7 @@ def evaluate(
         "device": None if device is None else str(device),
     }
     with reported(progress) as report:
-        evaluated = json.loads(_native.evaluate(json.dumps(given), report))
+        evaluated = json.loads(_native.evaluate(text_of(given), report))
     for note in evaluated["notes"]:
         warnings.warn(note.replace("warning: ", ""), stacklevel=2)
     return evaluated["evaluation"]
@@ -163,15 +156,15 @@ class Comparison:
 
 def _comparison(experiment, dataset, seeds, out, force, device, options):
     """The arguments of the native functions on comparisons."""
-    return json.dumps(
+    return text_of(
         {
-            "experiment": os.fspath(experiment),
+            "experiment": experiment,
             "dataset": os.path.abspath(dataset),
             "seeds": _seeds(seeds),
             "out": None if out is None else os.path.abspath(out),
             "force": force,
             "device": None if device is None else str(device),
-            "options": {name: _plain(value) for name, value in options.items()},
+            "options": options,
         }
     )
 

@@ -116,13 +116,14 @@ def predict(paths, run=None, *, num_gpus=1, concurrency=1, out=None, format="par
         paths = [paths]
     if not isinstance(paths, ray.data.Dataset):
         paths = ray.data.from_items([{"file": os.fspath(path)} for path in paths])
+    least, most = concurrency if isinstance(concurrency, tuple) else (concurrency, concurrency)
     results = paths.map_batches(
         _Predictor,
         fn_constructor_args=(run, options),
         batch_size=batch_size,
         batch_format="pyarrow",
         num_gpus=num_gpus,
-        concurrency=concurrency,
+        compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
     )
     if out is None:
         return results

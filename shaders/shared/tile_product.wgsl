@@ -22,9 +22,7 @@ const DEPTH = 16u;
 const WORKGROUP_SIZE = 64u;
 #endif
 #endif
-const QUADS = TILE / 4u;
-// Of a slice of an operand, four lines by four steps; the first invocations fetch those of A, the next those of B.
-const BLOCKS = QUADS * DEPTH / 4u;
+#import tile_blocks
 // Invocations along a side of C. The four lines that one computes at a time are neighbours, its SIDE sets of four are
 // far apart, so that neighbouring invocations read neighbouring vec4.
 const ACROSS = QUADS / SIDE;
@@ -41,30 +39,12 @@ alias Operands = vec4<f32>;
 var<workgroup> a_tile: array<Operands, DEPTH * ROW>; // (DEPTH, lines of A)
 var<workgroup> b_tile: array<Operands, DEPTH * ROW>; // (DEPTH, lines of B)
 
-alias Block = array<vec4<f32>, 4>;
-alias Lines = array<vec4<f32>, SIDE>;
-alias Sums = array<array<vec4<f32>, SIDE>, 4u * SIDE>; // (lines of A, fours of B)
-
-fn fetches_a(local_index: u32) -> bool { return local_index < BLOCKS; }
-
-fn fetches_b(local_index: u32) -> bool { return local_index >= BLOCKS && local_index < 2u * BLOCKS; }
-
-// The first line and the first step of an invocation's block. Operands that are contiguous along the depth are fetched
-// as four lines of four steps, with neighbours along the depth.
-fn line_along(local_index: u32) -> u32 { return local_index % BLOCKS / (DEPTH / 4u) * 4u; }
-
-fn step_along(local_index: u32) -> u32 { return local_index % (DEPTH / 4u) * 4u; }
-
-// Those that are contiguous along the lines as four steps of four lines, with neighbours along the lines.
-fn line_across(local_index: u32) -> u32 { return local_index % QUADS * 4u; }
-
-fn step_across(local_index: u32) -> u32 { return local_index % BLOCKS / QUADS * 4u; }
-
-// Four steps of four lines.
-fn transposed(block: Block) -> Block {
-    let m = transpose(mat4x4(block[0], block[1], block[2], block[3]));
-    return Block(m[0], m[1], m[2], m[3]);
-}
+const LINES = SIDE;
+alias Lines = array<vec4<f32>, LINES>;
+// Of a row of results an invocation has FOURS times four.
+const ROWS = 4u * SIDE;
+const FOURS = SIDE;
+alias Sums = array<array<vec4<f32>, FOURS>, ROWS>;
 
 // Puts a block of four steps whose first line and step these are.
 fn put_a(line0: u32, step: u32, block: Block) {
@@ -84,11 +64,14 @@ fn multiply(sums: ptr<function, Sums>, local_index: u32) {
             a[h] = vec4<f32>(a_tile[d * ROW + h * ACROSS + local_index / ACROSS]);
             b[h] = vec4<f32>(b_tile[d * ROW + h * ACROSS + local_index % ACROSS]);
         }
-        for (var i = 0u; i < 4u * SIDE; i++) {
-            for (var h = 0u; h < SIDE; h++) { (*sums)[i][h] += a[i / 4u][i % 4u] * b[h]; }
+        for (var i = 0u; i < ROWS; i++) {
+            for (var h = 0u; h < FOURS; h++) { (*sums)[i][h] += a[i / 4u][i % 4u] * b[h]; }
         }
     }
 }
+
+// After the last slice.
+fn finish(sums: ptr<function, Sums>, local_index: u32) {}
 
 // Adds the slice's steps of the lines of A that an invocation computes with.
 fn add_lines(lines: ptr<function, Lines>, local_index: u32) {
@@ -105,3 +88,8 @@ fn result_row(local_index: u32, i: u32) -> u32 {
 }
 
 fn result_col(local_index: u32, h: u32) -> u32 { return (h * ACROSS + local_index % ACROSS) * 4u; }
+
+// Whether an invocation has sums of lines that no other one has, and the first line of its h-th four.
+fn sums_lines(local_index: u32) -> bool { return local_index % ACROSS == 0u; }
+
+fn line_of(local_index: u32, h: u32) -> u32 { return result_row(local_index, 4u * h); }

@@ -11,7 +11,7 @@ use crate::ops::OPS;
 /// # Errors
 /// Whatever an op raises while it describes its dispatches.
 pub fn dispatched(target: Target) -> Result<Vec<(&'static str, Dispatch)>> {
-    let mut all: Vec<(&str, Dispatch)> = peak::dispatches().into_iter().map(|d| ("peak", d)).collect();
+    let mut all: Vec<(&str, Dispatch)> = peak::dispatches(target).into_iter().map(|d| ("peak", d)).collect();
     for entry in OPS {
         for case in (entry.cases)() {
             all.extend(case.draft(target)?.steps().iter().map(|d| (entry.name, d.clone())));

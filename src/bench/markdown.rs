@@ -100,13 +100,15 @@ pub fn sampling(sampling: Option<Sampling>) -> [String; 2] {
 }
 
 fn peak(peak: Peak) -> String {
-    let columns = [("arithmetic, f32", Right), ("memory", Right), ("launch", Right)];
+    let columns = [("arithmetic, f32", Right), ("matrices, f16", Right), ("memory", Right), ("launch", Right)];
     let mut table = Table::new(columns);
     let launch = peak.launch_us.map_or("-".into(), |us| duration(us * 1e-6));
-    table.row([si(peak.f32_gflops * 1e9, "FLOP/s"), si(peak.bandwidth_gbs * 1e9, "B/s"), launch]);
+    let flops = |gflops: f64| si(gflops * 1e9, "FLOP/s");
+    let matrices = peak.matrix_gflops.map_or("-".into(), flops);
+    table.row([flops(peak.f32_gflops), matrices, si(peak.bandwidth_gbs * 1e9, "B/s"), launch]);
     format!(
-        "Fused multiply-adds in registers, copies of 64 MiB, and a dispatch that does nothing in a chain of which\n\
-         each waits for the one before.\n\n{}",
+        "Fused multiply-adds in registers, products of cooperative matrices where kernels use them, copies of\n\
+         64 MiB, and a dispatch that does nothing in a chain of which each waits for the one before.\n\n{}",
         table.markdown()
     )
 }

@@ -20,7 +20,7 @@ pub use dispatched::dispatched;
 pub use front_ends::{FRONT_ENDS, FrontEndPart, SECONDS, front_end};
 pub use kernels::kernels;
 #[doc(hidden)]
-pub use peak::SHADER as PEAK_SHADER;
+pub use peak::SHADERS as PEAK_SHADERS;
 pub use peak::peak;
 pub use steps::{Step, step};
 pub use timer::Timer;

@@ -59,6 +59,9 @@ pub struct Host {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Peak {
     pub f32_gflops: f64,
+    /// Of cooperative matrices in half precision with sums in f32, where kernels use them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matrix_gflops: Option<f64>,
     pub bandwidth_gbs: f64,
     /// Time of a dispatch that does nothing, in a chain in which each waits for the one before, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,19 +71,28 @@ pub struct Peak {
 impl Peak {
     /// The larger of the fractions of peak arithmetic and bandwidth.
     pub(crate) fn share(&self, gflops: f64, gbs: f64) -> f64 {
-        (gflops / self.f32_gflops).max(gbs / self.bandwidth_gbs)
+        (gflops / self.arithmetic()).max(gbs / self.bandwidth_gbs)
     }
 
-    /// "1.23 TFLOP/s, 456 GB/s, a launch 4.10 µs"
+    /// What kernels can reach.
+    pub(super) fn arithmetic(&self) -> f64 {
+        self.matrix_gflops.map_or(self.f32_gflops, |of_matrices| of_matrices.max(self.f32_gflops))
+    }
+
+    /// "1.23 TFLOP/s, 456 GB/s, a launch 4.10 µs"; with cooperative matrices "1.23 TFLOP/s (matrices 9.87 TFLOP/s),
+    /// ..."
     pub fn text(&self) -> String {
+        let flops = |gflops: f64| si(gflops * 1e9, "FLOP/s");
+        let matrices = self.matrix_gflops.map_or_else(String::new, |of| format!(" (matrices {})", flops(of)));
         let launch = self.launch_us.map_or_else(String::new, |us| format!(", a launch {}", duration(us * 1e-6)));
-        format!("{}, {}{launch}", si(self.f32_gflops * 1e9, "FLOP/s"), si(self.bandwidth_gbs * 1e9, "B/s"))
+        format!("{}{matrices}, {}{launch}", flops(self.f32_gflops), si(self.bandwidth_gbs * 1e9, "B/s"))
     }
 
     /// The better one of each figure.
     fn best(self, other: Peak) -> Peak {
         Peak {
             f32_gflops: self.f32_gflops.max(other.f32_gflops),
+            matrix_gflops: [self.matrix_gflops, other.matrix_gflops].into_iter().flatten().reduce(f64::max),
             bandwidth_gbs: self.bandwidth_gbs.max(other.bandwidth_gbs),
             launch_us: [self.launch_us, other.launch_us].into_iter().flatten().reduce(f64::min),
         }
@@ -364,6 +376,7 @@ impl BenchReport {
             return Err(format!("lists more than {MAX_RESULTS} results"));
         }
         positive(self.peak.f32_gflops, "peak.f32_gflops")?;
+        positive(self.peak.matrix_gflops.unwrap_or(1.0), "peak.matrix_gflops")?;
         positive(self.peak.bandwidth_gbs, "peak.bandwidth_gbs")?;
         positive(self.peak.launch_us.unwrap_or(1.0), "peak.launch_us")?;
         if let Some(text) = self.warnings.iter().find(|t| t.len() > 1000 || t.contains(char::is_control)) {

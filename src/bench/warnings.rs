@@ -81,7 +81,7 @@ fn above_peak(report: &BenchReport) -> Option<String> {
     if above.len() > NAMED {
         names.push(format!("{} more", above.len() - NAMED));
     }
-    let arithmetic = above.iter().any(|k| k.gflops / report.peak.f32_gflops > MAX_SHARE);
+    let arithmetic = above.iter().any(|k| k.gflops / report.peak.arithmetic() > MAX_SHARE);
     let why = match arithmetic {
         true => "the machine was busy while the peak of arithmetic was measured",
         false => "data that fits a cache is faster there than the peak, which is the memory's",

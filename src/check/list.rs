@@ -4,7 +4,7 @@ use super::case::Case;
 use super::entry::Entry;
 use super::run::{Outcome, References, check_against};
 use crate::core::error::Result;
-use crate::gpu::{Adapter, AdapterKind, Gpu, Target};
+use crate::gpu::{Adapter, AdapterKind, Gpu, Precision, Target};
 
 /// A case of an op, with the kernel variants of each target.
 pub struct Check {
@@ -12,22 +12,30 @@ pub struct Check {
     pub targets: Vec<Target>,
 }
 
-/// Every case of `ops` with the portable kernels and, where they differ, with those of the adapter's own target and
-/// with the portable ones in half precision, if the adapter has it; software adapters are spared that of large cases,
-/// which would take most of the time.
+/// Every case of `ops` with the portable kernels and, where they differ, with those of the adapter's own target, with
+/// the portable ones for its subgroups and, in half precision, if the adapter has it, with the portable ones and those
+/// of cooperative matrices; software adapters are spared half precision in large cases, which would take most of the
+/// time.
 ///
 /// # Errors
 /// Whatever an op raises while it describes its dispatches.
 pub fn list(ops: &[&Entry], adapter: &Adapter) -> Result<Vec<Check>> {
-    let halves: Vec<Target> = adapter.precisions().iter().map(|precision| Target::PORTABLE.with(*precision)).collect();
+    let own = [adapter.target(), Target { subgroup: adapter.target().subgroup, ..Target::PORTABLE }];
+    let mut halves = vec![];
+    if let Ok(half) = adapter.target_of(Precision::F16) {
+        halves.push(Target::PORTABLE.with(Precision::F16));
+        halves.extend(half.matrix.map(|_| half));
+    }
     let mut checks = vec![];
     for case in ops.iter().flat_map(|entry| (entry.cases)()) {
-        let (mut targets, portable) = (vec![Target::PORTABLE], case.draft(Target::PORTABLE)?);
+        let (mut targets, mut drafts) = (vec![Target::PORTABLE], vec![case.draft(Target::PORTABLE)?]);
         let is_tried = case.halves && (adapter.kind != AdapterKind::Software || !case.is_large());
         let halves = halves.iter().filter(|_| is_tried);
-        for &target in [&adapter.target()].into_iter().chain(halves) {
-            if case.draft(target)?.steps() != portable.steps() {
+        for &target in own.iter().chain(halves) {
+            let draft = case.draft(target)?;
+            if drafts.iter().all(|other| other.steps() != draft.steps()) {
                 targets.push(target);
+                drafts.push(draft);
             }
         }
         checks.push(Check { case, targets });

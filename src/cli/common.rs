@@ -33,8 +33,8 @@ impl Device {
         match (&self.device, &user().device) {
             (Some(asked), _) => Gpu::open(Some(asked)),
             (None, Some(default)) => Gpu::open(Some(default)).map_err(|error| match error {
-                Error::Gpu(reason) if reason.starts_with("no adapter matches") => {
-                    Error::Gpu(format!("{reason}; the device is that of {}", user().file.display()))
+                Error::NoAdapter { .. } => {
+                    Error::Usage(format!("{error}; the device is that of {}", user().file.display()))
                 }
                 other => other,
             }),

@@ -66,6 +66,10 @@ fn describe(a: &Adapter) -> String {
         ("largest buffer", bytes(a.max_buffer)),
         ("workgroup", format!("{} memory, {} invocations", bytes(a.workgroup_memory.into()), a.max_invocations)),
         ("subgroup", format!("{subgroup} invocations")),
+        (
+            "cooperative",
+            a.cooperative_matrix.map_or("none".into(), |m| format!("matrices of {0} x {0} in f16", m.side)),
+        ),
         ("features", having(true)),
         ("missing", having(false)),
     ];

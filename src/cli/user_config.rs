@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use toml::Value;
 use wmic::core::files::set_cache_folder;
 use wmic::core::toml::read_toml;
 use wmic::{Error, Result};
@@ -17,7 +19,8 @@ pub struct UserConfig {
     /// Where it was read from.
     #[serde(skip)]
     pub file: PathBuf,
-    /// As `--device`.
+    /// As `--device`, a name or an index.
+    #[serde(default, deserialize_with = "device")]
     pub device: Option<String>,
     /// Folder for features and log-mel patches of audio, as `--cache`.
     cache: Option<PathBuf>,
@@ -54,6 +57,14 @@ fn place() -> Option<(PathBuf, bool)> {
         Some(path) if path.is_empty() => None,
         Some(path) => Some((path.into(), true)),
         None => Some((dirs::config_dir()?.join("wmic").join("wmic.toml"), false)),
+    }
+}
+
+fn device<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<String>, D::Error> {
+    match Value::deserialize(from)? {
+        Value::String(name) => Ok(Some(name)),
+        Value::Integer(index) => Ok(Some(index.to_string())),
+        _ => Err(D::Error::custom("a part of the adapter's name, or its index, is expected")),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The one error type of the library. Each variant carries what a user needs to act: what, where, and what to do.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::core::numbers::bytes;
@@ -41,6 +42,10 @@ pub enum Error {
     #[error("{}: {reason}", path.display())]
     Checkpoint { path: PathBuf, reason: String },
 
+    /// The adapter that was asked for is not there.
+    #[error("no adapter matches {wanted}; available: {available}")]
+    NoAdapter { wanted: String, available: String },
+
     /// No adapter, a lost device, an out-of-memory or a validation error of the GPU.
     #[error("GPU: {0}")]
     Gpu(String),
@@ -64,8 +69,21 @@ pub enum Error {
     Entry { label: String, error: Box<Error> },
 
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    #[error("{}: {}", path.display(), plain(source))]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// What went wrong with a file, without the number that the operating system has for it; what users meet most is told
+/// in the same words on every system.
+fn plain(error: &io::Error) -> String {
+    match (error.get_ref(), error.kind()) {
+        (None, io::ErrorKind::NotFound) => "does not exist".into(),
+        (None, io::ErrorKind::PermissionDenied) => "permission denied".into(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error ").next().unwrap_or(&text).to_owned()
+        }
+    }
 }
 
 /// The unit of limits on memory.
@@ -107,7 +125,7 @@ impl Error {
     }
 
     /// For `map_err`: attaches the path that the failed call was about.
-    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().into();
         move |source| Error::Io { path, source }
     }

@@ -94,7 +94,7 @@ fn check_no_file(path: &Path) -> Result<()> {
 
 /// Creates the directory `path` atomically: `fill` writes into a temporary directory beside it, which is then renamed.
 /// `path` must not exist, or be an empty directory; missing parents are created. After an error nothing is left, and
-/// none names the temporary directory.
+/// none names the temporary directory. What a killed process has left of the same directory is removed (on Unix).
 pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let path = path.as_ref();
     check_no_file(path)?;
@@ -106,8 +106,11 @@ pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Resu
         return Err(Error::data(path, "already exists; choose another directory, or remove this one first"));
     }
     fs::create_dir_all(parent(path)).map_err(Error::io(path))?;
-    let made = temporary(0o777).tempdir_in(parent(path));
+    let prefix = unfinished_prefix(path);
+    remove_unfinished(parent(path), &prefix);
+    let made = temporary(0o777).prefix(&prefix).tempdir_in(parent(path));
     let directory = made.map_err(|e| Error::io(path)(e.kind().into()))?;
+    let _locked = lock(directory.path());
     let name = |mut of: PathBuf| {
         if let Ok(within) = of.strip_prefix(directory.path()) {
             of = path.join(within);
@@ -128,6 +131,31 @@ pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Resu
         sync_directory(parent(path))
     };
     publish().map_err(Error::io(path))
+}
+
+/// How the names of unfinished directories begin that are to become `path`: of one length, as that of `path` may be the
+/// longest that there is.
+fn unfinished_prefix(path: &Path) -> String {
+    let mut name = Fingerprint::default();
+    name.mix_bytes(path.file_name().unwrap_or_default().as_encoded_bytes());
+    format!("{TEMPORARY}{:016x}-", name.finish())
+}
+
+/// Removes the directories in `folder` that no living process is filling. Only Unix can lock a directory, which tells
+/// that; what cannot be locked or removed stays.
+fn remove_unfinished(folder: &Path, prefix: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes());
+        if is_ours && lock(&entry.path()).is_some() {
+            drop(fs::remove_dir_all(entry.path()));
+        }
+    }
+}
+
+/// Locks a directory until the result is dropped; `None` where that cannot be done, or another process has it locked.
+fn lock(directory: &Path) -> Option<File> {
+    let directory = if cfg!(unix) { File::open(directory).ok()? } else { return None };
+    directory.try_lock().ok().map(|()| directory)
 }
 
 /// Creates `path` and its missing parents, then does `work`; if that fails, removes the created directories that are

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::audio::{Condition, Windowing};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::core::files::distinct_names;
+use crate::core::files::{distinct_names, open_file};
 use crate::data::{AudioSet, Dataset, Excerpts, FeatureScale, SplitConfig, load_features, write_npz};
 use crate::features::extraction::{Extracted, Extraction, Row};
 use crate::features::feature_config::FeatureConfig;
@@ -158,6 +158,8 @@ impl ExtractionJob<'_> {
         if rows.is_empty() {
             extraction.remove()?;
             let reason = match failures.into_iter().next() {
+                // It names the file.
+                Some((_, reason)) if audio.files.len() == 1 => return Err(Error::Usage(reason)),
                 Some((_, reason)) => reason,
                 None if short > 0 => format!("all are shorter than {} s", kind.window()),
                 None => "there are none".into(),
@@ -192,6 +194,7 @@ impl ExtractionJob<'_> {
     /// # Errors
     /// As [`ExtractionJob::npz`].
     pub fn recording(&mut self, file: &Path) -> Result<Option<Array<f32>>> {
+        open_file(file)?;
         let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
         let npz = folder.path().join(self.feature_config.kind.row().file);
         if self.npz(&AudioFiles::of_files(vec![file.to_owned()]), None, &npz)?.is_none() {

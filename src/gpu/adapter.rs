@@ -47,6 +47,23 @@ impl fmt::Display for Precision {
     }
 }
 
+/// Cooperative matrices (tensor cores) of an adapter: operands in half precision, sums in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CooperativeMatrix {
+    /// Rows and columns: 8 or 16.
+    pub side: u32,
+    /// Most invocations of a subgroup, which multiplies them together.
+    pub lanes: u32,
+}
+
+impl CooperativeMatrix {
+    /// Invocations of a workgroup, as a constant of the shaders that import `shared/cooperative_matrix.wgsl`: four
+    /// subgroups, and no fewer than half the elements.
+    pub(crate) fn workgroup(self) -> (&'static str, f64) {
+        ("WORKGROUP_SIZE", (4 * self.lanes).max(self.side * self.side / 2).into())
+    }
+}
+
 /// What kernel variants depend on. Never on R: replica r must not depend on the number of replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -54,11 +71,14 @@ pub struct Target {
     /// Invocations per subgroup, if the adapter has subgroups of one fixed size.
     pub subgroup: Option<u32>,
     pub precision: Precision,
+    /// Where matrix products use them: in half precision only.
+    pub matrix: Option<CooperativeMatrix>,
 }
 
 impl Target {
     /// Runs on any GPU; the kernel variants of all other targets are compared with it.
-    pub const PORTABLE: Target = Target { kind: AdapterKind::Discrete, subgroup: None, precision: Precision::F32 };
+    pub const PORTABLE: Target =
+        Target { kind: AdapterKind::Discrete, subgroup: None, precision: Precision::F32, matrix: None };
 
     /// The same with another precision.
     pub const fn with(self, precision: Precision) -> Target {
@@ -66,17 +86,20 @@ impl Target {
     }
 }
 
-/// Short, for tables: "portable", "software", "software/8", "portable f16".
+/// Short, for tables: "portable", "software", "software/8", "portable f16", "discrete/32 f16 16x16".
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.with(Precision::F32) == Target::PORTABLE {
+        match (Target { matrix: None, ..self.with(Precision::F32) }) == Target::PORTABLE {
             true => f.write_str("portable")?,
             false => {
                 f.write_str(&format!("{:?}", self.kind).to_lowercase())?;
                 self.subgroup.map_or(Ok(()), |n| write!(f, "/{n}"))?;
             }
         }
-        if self.precision == Precision::F32 { Ok(()) } else { write!(f, " {}", self.precision) }
+        if self.precision != Precision::F32 {
+            write!(f, " {}", self.precision)?;
+        }
+        self.matrix.map_or(Ok(()), |CooperativeMatrix { side, .. }| write!(f, " {side}x{side}"))
     }
 }
 
@@ -101,6 +124,8 @@ pub struct Adapter {
     pub workgroup_memory: u32,
     pub max_invocations: u32,
     pub subgroup: (u32, u32),
+    /// Those that kernels can use.
+    pub cooperative_matrix: Option<CooperativeMatrix>,
     /// Optional features that kernels and benchmarks can use, and whether they are available.
     pub features: BTreeMap<&'static str, bool>,
 }
@@ -125,17 +150,21 @@ impl Adapter {
 
     pub fn target(&self) -> Target {
         let fixed = self.features["subgroups"] && self.subgroup.0 == self.subgroup.1;
-        Target { kind: self.kind, subgroup: fixed.then_some(self.subgroup.0), precision: Precision::F32 }
+        let subgroup = fixed.then_some(self.subgroup.0);
+        Target { kind: self.kind, subgroup, precision: Precision::F32, matrix: None }
     }
 
-    /// The target of a precision.
+    /// The target of a precision, that of f16 with cooperative matrices where there are any.
     ///
     /// # Errors
     /// `Gpu` for f16 on an adapter without it.
     pub fn target_of(&self, precision: Precision) -> Result<Target> {
         match precision == Precision::F16 && !self.features[F16] {
             true => Err(Error::Gpu(format!("{} has no half-precision arithmetic (f16): use f32", self.name))),
-            false => Ok(self.target().with(precision)),
+            false => {
+                let matrix = self.cooperative_matrix.filter(|_| precision == Precision::F16);
+                Ok(Target { precision, matrix, ..self.target() })
+            }
         }
     }
 
@@ -166,13 +195,30 @@ fn describe(index: usize, raw: &wgpu::Adapter) -> Adapter {
         workgroup_memory: limits.max_compute_workgroup_storage_size,
         max_invocations: limits.max_compute_invocations_per_workgroup,
         subgroup: (info.subgroup_min_size, info.subgroup_max_size),
+        cooperative_matrix: cooperative_matrix(raw, info.subgroup_max_size),
         features: BTreeMap::from([
             ("timestamps", has.contains(wgpu::Features::TIMESTAMP_QUERY)),
             ("subgroups", has.contains(wgpu::Features::SUBGROUP)),
             (F16, has.contains(wgpu::Features::SHADER_F16)),
-            ("cooperative matrix", has.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)),
         ]),
     }
+}
+
+/// What cooperative matrices need of a device.
+pub(super) const COOPERATIVE: wgpu::Features =
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16).union(wgpu::Features::SUBGROUP);
+
+/// The largest cooperative matrices that `shared/cooperative_product.wgsl` has kernels for.
+fn cooperative_matrix(raw: &wgpu::Adapter, lanes: u32) -> Option<CooperativeMatrix> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let sides = raw.cooperative_matrix_properties().into_iter().filter_map(|p| {
+        let square = p.m_size == p.n_size && p.n_size == p.k_size && matches!(p.m_size, 8 | 16);
+        (square && p.ab_type == F16 && p.cr_type == F32).then_some(p.m_size)
+    });
+    // Four subgroups of a workgroup.
+    let fits = raw.features().contains(COOPERATIVE)
+        && (1..=wgpu::Limits::default().max_compute_invocations_per_workgroup / 4).contains(&lanes);
+    sides.max().filter(|_| fits).map(|side| CooperativeMatrix { side, lanes })
 }
 
 /// Message if no adapter is found.
@@ -212,7 +258,6 @@ pub fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, Adapter)> {
     if all.is_empty() {
         return Err(Error::Gpu(NO_ADAPTER.into()));
     }
-    let names = || all.iter().map(|(_, a)| format!("{} {}", a.index, a.name)).collect::<Vec<_>>().join(", ");
     let index = match wanted {
         None => preferred(all.iter().map(|(_, a)| a)).map(|a| a.index),
         Some(wish) => match wish.parse::<usize>() {
@@ -221,8 +266,9 @@ pub fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, Adapter)> {
         },
     };
     let Some(index) = index else {
-        let wanted = wanted.unwrap_or_default();
-        return Err(Error::Gpu(format!("no adapter matches {wanted}; available: {}", names())));
+        let wanted = wanted.unwrap_or_default().into();
+        let names: Vec<String> = all.iter().map(|(_, a)| format!("{} {}", a.index, a.name)).collect();
+        return Err(Error::NoAdapter { wanted, available: names.join(", ") });
     };
     Ok(all.into_iter().nth(index).expect("index was found in this list"))
 }

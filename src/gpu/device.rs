@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::adapter::{Adapter, choose};
+use super::adapter::{Adapter, COOPERATIVE, choose};
 use super::kernel::Kernels;
 use super::pipeline_cache::PipelineCache;
 use crate::core::error::{Error, OUT_OF_MEMORY, Result};
@@ -29,7 +29,8 @@ impl Gpu {
     /// [`preferred`](super::preferred) one.
     ///
     /// # Errors
-    /// `Gpu` if there is no adapter (with what to install), none of that name, or the device cannot be opened.
+    /// `Gpu` if there is no adapter (with what to install), or the device cannot be opened; `NoAdapter` if there is
+    /// none of that name.
     pub fn open(wanted: Option<&str>) -> Result<Gpu> {
         let (raw, adapter) = choose(wanted)?;
         let available = raw.limits();
@@ -39,11 +40,19 @@ impl Gpu {
             ..wgpu::Limits::default()
         };
         let measured = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
-        let features = raw.features() & (measured | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16);
+        let mut features = raw.features() & (measured | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16);
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if adapter.cooperative_matrix.is_some() {
+            features |= COOPERATIVE;
+            // SAFETY: wgpu may not find every misuse of cooperative matrices. One shader uses them, within the bounds
+            // of its tiles, and `wmic check` runs it.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let (device, queue) = pollster::block_on(raw.request_device(&wgpu::DeviceDescriptor {
             label: Some("wmic"),
             required_features: features,
             required_limits: limits,
+            experimental_features,
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         }))

@@ -174,6 +174,8 @@ pub(super) struct Kernels {
 
 /// The files that any shader may import, by their paths under `shaders/`.
 const SHARED: &[File] = &[
+    ("shared/cooperative_matrix.wgsl", include_str!("../../shaders/shared/cooperative_matrix.wgsl")),
+    ("shared/cooperative_product.wgsl", include_str!("../../shaders/shared/cooperative_product.wgsl")),
     ("shared/cis.wgsl", include_str!("../../shaders/shared/cis.wgsl")),
     ("shared/dropout.wgsl", include_str!("../../shaders/shared/dropout.wgsl")),
     ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
@@ -185,6 +187,7 @@ const SHARED: &[File] = &[
     ("shared/texel.wgsl", include_str!("../../shaders/shared/texel.wgsl")),
     ("shared/lanes.wgsl", include_str!("../../shaders/shared/lanes.wgsl")),
     ("shared/normal.wgsl", include_str!("../../shaders/shared/normal.wgsl")),
+    ("shared/tile_blocks.wgsl", include_str!("../../shaders/shared/tile_blocks.wgsl")),
     ("shared/tile_product.wgsl", include_str!("../../shaders/shared/tile_product.wgsl")),
     ("shared/value.wgsl", include_str!("../../shaders/shared/value.wgsl")),
 ];
@@ -192,16 +195,22 @@ const SHARED: &[File] = &[
 /// The directive that WGSL requires for subgroups; naga supports the operations, but not yet the directive.
 const SUBGROUPS: &str = "enable subgroups;";
 
-/// Parses and validates a shader; beyond WebGPU's core only subgroups and f16, and only if the shader enables them.
+/// The directives for what a shader may use beyond WebGPU's core.
+const EXTENSIONS: [(&str, naga::valid::Capabilities); 3] = [
+    (SUBGROUPS, naga::valid::Capabilities::SUBGROUP),
+    ("enable f16;", naga::valid::Capabilities::SHADER_FLOAT16),
+    ("enable wgpu_cooperative_matrix;", naga::valid::Capabilities::COOPERATIVE_MATRIX),
+];
+
+/// Parses and validates a shader; beyond WebGPU's core only subgroups, f16 and cooperative matrices, and only if the
+/// shader enables them.
 #[doc(hidden)]
 pub fn parse_wgsl(shader: &Shader) -> Result<(naga::Module, naga::valid::ModuleInfo)> {
     let (file, text) = (shader.file, shader.text()?);
     // WebGPU's core has pack2x16float and unpack2x16float; naga requires a capability because OpenGL does not.
     let core = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let enabled =
-        [(SUBGROUPS, naga::valid::Capabilities::SUBGROUP), ("enable f16;", naga::valid::Capabilities::SHADER_FLOAT16)];
-    let capabilities =
-        enabled.iter().filter(|(enable, _)| text.contains(enable)).fold(core, |all, (_, one)| all | *one);
+    let enabled = EXTENSIONS.iter().filter(|(enable, _)| text.contains(enable));
+    let capabilities = enabled.fold(core, |all, (_, one)| all | *one);
     let text = &text.replace(SUBGROUPS, "");
     let fail = |reason: String| Error::Shader { file: file.into(), reason };
     let module = naga::front::wgsl::parse_str(text).map_err(|e| fail(e.emit_to_string_with_path(text, file)))?;

@@ -8,7 +8,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::gpu::{AdapterKind, Precision, Problem, Recorder, Shader, Target, Tiling};
+use crate::gpu::{AdapterKind, CooperativeMatrix, Precision, Problem, Recorder, Shader, Target, Tiling};
 
 /// Variants of matrix products, and of filters at frame centres.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,32 +37,62 @@ pub(super) struct Tile {
     pub vec4: bool,
     /// Of the operands.
     pub precision: Precision,
+    /// Those that it is multiplied with.
+    pub matrix: Option<CooperativeMatrix>,
 }
 
-/// A shader of `shared/tile_product.wgsl`, by the precision, the side of the tiles, 32, 64 or 128, and whether rows are
-/// multiples of 4.
-pub(super) type Tiles = [[[Shader; 2]; 3]; 2];
+/// The shaders of `shared/tile_product.wgsl` and of `shared/cooperative_product.wgsl`.
+pub(super) struct Tiles {
+    /// By the precision, the side of the tiles, 32, 64 or 128, and whether rows are multiples of 4.
+    pub plain: [[[Shader; 2]; 3]; 2],
+    /// By the side of the matrices, 8 or 16, and whether rows are multiples of 4.
+    pub cooperative: [[Shader; 2]; 2],
+}
 
 pub(super) const fn tiles(base: Shader) -> Tiles {
-    [
-        [
-            [base, base.with(&["VEC4"])],
-            [base.with(&["TILE64"]), base.with(&["TILE64", "VEC4"])],
-            [base.with(&["TILE128"]), base.with(&["TILE128", "VEC4"])],
+    Tiles {
+        plain: [
+            [
+                [base, base.with(&["VEC4"])],
+                [base.with(&["TILE64"]), base.with(&["TILE64", "VEC4"])],
+                [base.with(&["TILE128"]), base.with(&["TILE128", "VEC4"])],
+            ],
+            [
+                [base.with(&["F16"]), base.with(&["F16", "VEC4"])],
+                [base.with(&["F16", "TILE64"]), base.with(&["F16", "TILE64", "VEC4"])],
+                [base.with(&["F16", "TILE128"]), base.with(&["F16", "TILE128", "VEC4"])],
+            ],
         ],
-        [
-            [base.with(&["F16"]), base.with(&["F16", "VEC4"])],
-            [base.with(&["F16", "TILE64"]), base.with(&["F16", "TILE64", "VEC4"])],
-            [base.with(&["F16", "TILE128"]), base.with(&["F16", "TILE128", "VEC4"])],
+        cooperative: [
+            [base.with(&["F16", "COOPERATIVE", "MATRIX8"]), base.with(&["F16", "COOPERATIVE", "MATRIX8", "VEC4"])],
+            [base.with(&["F16", "COOPERATIVE"]), base.with(&["F16", "COOPERATIVE", "VEC4"])],
         ],
-    ]
+    }
 }
 
 impl Tile {
-    pub fn shader(self, tiles: &'static Tiles) -> &'static Shader {
-        let of_precision = &tiles[usize::from(self.precision == Precision::F16)];
-        &of_precision[self.side.ilog2() as usize - 5][usize::from(self.vec4)]
+    fn new(target: Target, side: usize, vec4: bool, precision: Precision) -> Tile {
+        let halves = target.matrix.filter(|_| precision == Precision::F16);
+        Tile { side, vec4, precision, matrix: halves.filter(|matrix| cooperative_side(*matrix) == side) }
     }
+
+    pub fn shader(self, tiles: &'static Tiles) -> &'static Shader {
+        let of_side = match self.matrix {
+            Some(matrix) => &tiles.cooperative[usize::from(matrix.side == 16)],
+            None => &tiles.plain[usize::from(self.precision == Precision::F16)][self.side.ilog2() as usize - 5],
+        };
+        &of_side[usize::from(self.vec4)]
+    }
+
+    /// The shader's constants.
+    pub fn constants(self) -> Option<(&'static str, f64)> {
+        self.matrix.map(CooperativeMatrix::workgroup)
+    }
+}
+
+/// The side of tiles of cooperative matrices.
+fn cooperative_side(matrix: CooperativeMatrix) -> usize {
+    4 * matrix.side as usize
 }
 
 /// For operands with rows of `lens`, and the slices of its sums, at most the last of `slices`.
@@ -76,7 +106,7 @@ pub(super) fn product(
     let tiled = precision == Precision::F16 || filters(r.target) == Variant::Tile;
     let default = tiled.then(|| own_tiling(r.target, problem, *slices.end()));
     match r.tiling(problem, *slices.end(), default) {
-        Some(tiling) => (Product::Tile(Tile { side: tiling.side, vec4, precision }), within(tiling, slices)),
+        Some(tiling) => (Product::Tile(Tile::new(r.target, tiling.side, vec4, precision)), within(tiling, slices)),
         None => (Product::Subgroup8 { aligned: vec4 }, 1),
     }
 }
@@ -92,23 +122,22 @@ fn within(tiling: Tiling, slices: RangeInclusive<usize>) -> usize {
 
 /// Without measurements.
 fn own_tiling(target: Target, problem: Problem, slices: usize) -> Tiling {
-    Tiling { side: side(target, problem.result, problem.copies * slices), slices }
+    Tiling { side: side(target, problem, problem.copies * slices), slices }
 }
 
-/// The largest tiles that occupy the adapter and are filled well: an invocation of larger ones has more results for
-/// each value that it reads.
-fn side(target: Target, result: [usize; 2], copies: usize) -> usize {
+/// Those of cooperative matrices, else the largest tiles that occupy the adapter, as an invocation of larger ones has
+/// more results for each value that it reads; only if they are filled well.
+fn side(target: Target, problem: Problem, copies: usize) -> usize {
     let enough = match target.kind {
-        AdapterKind::Software => return 32,
+        AdapterKind::Software => usize::MAX,
         AdapterKind::Integrated => 32,
         _ => 128,
     };
-    let fits = |side: &usize| {
-        let groups: usize = result.iter().map(|len| len.div_ceil(*side)).product();
-        let filled = result[0] * result[1];
-        groups * copies >= enough && groups * side * side * 4 <= filled * 5
-    };
-    [128, 64].into_iter().find(fits).unwrap_or(32)
+    let groups = |side: usize| -> usize { problem.result.iter().map(|len| len.div_ceil(side)).product() };
+    let filled = |side: &usize| groups(*side) * side * side * 4 <= problem.result[0] * problem.result[1] * 5;
+    let matrix = target.matrix.filter(|_| problem.precision == Precision::F16).map(cooperative_side);
+    let large = || [128, 64].into_iter().find(|side| groups(*side) * copies >= enough && filled(side));
+    matrix.filter(filled).or_else(large).unwrap_or(32)
 }
 
 fn has_subgroup8(target: Target) -> bool {
@@ -143,6 +172,14 @@ pub(super) fn row_width(n: usize) -> usize {
 pub(super) fn by_row_texels(target: Target, n: usize, shaders: &'static [Shader; 3]) -> (&'static Shader, usize) {
     let [scalar, vec4, texels] = shaders;
     by_row(n, scalar, if has_subgroup8(target) { texels } else { vec4 })
+}
+
+/// Kernels that sum over the invocations of a workgroup: in its memory, and first over subgroups.
+pub(super) type Lanes = [Shader; 2];
+
+/// The second where subgroups have a fixed size. On a CPU they are lanes of one thread already.
+pub(super) fn lanes(target: Target, shaders: &'static Lanes) -> &'static Shader {
+    &shaders[usize::from(target.subgroup.is_some() && target.kind != AdapterKind::Software)]
 }
 
 /// Whether the kernels that copy a batch draw its rows themselves. On a CPU drawing one for each value costs more than
@@ -230,8 +267,7 @@ fn choose(
         (None, Some(own)) => (own, slices),
         (chosen, _) => {
             let tiling = chosen.or(default).expect("there is a default without a variant of its own");
-            let (side, precision) = (tiling.side, problem.precision);
-            let tile = Tile { side, vec4: aligned([filter.n, filter.c]), precision };
+            let tile = Tile::new(r.target, tiling.side, aligned([filter.n, filter.c]), problem.precision);
             (Convolution::Tile(tile), within(tiling, 1..=slices))
         }
     }

@@ -59,7 +59,12 @@ impl Fitted {
             // A class without both kinds of clips says nothing of how many there are.
             let change = prior.map(|prior| (fraction, prior)).filter(|_| fraction > 0.0 && fraction < 1.0);
             let (curve, [absent, present]) = match change {
-                Some((from, to)) => (curve.with_prior(from, to), [(1.0 - to) / (1.0 - from), to / from]),
+                Some((from, to)) => {
+                    // A curve that is near that of all classes expects another fraction than these few clips have.
+                    let expected = class.iter().map(|(p, _)| curve.apply(f64::from(*p))).sum::<f64>();
+                    let curve = curve.with_prior(expected / class.len() as f64, to);
+                    (curve, [(1.0 - to) / (1.0 - from), to / from])
+                }
                 None => (curve, [1.0; 2]),
             };
             let calibrated: Vec<(f64, bool)> = class.iter().map(|(p, l)| (curve.apply(f64::from(*p)), *l)).collect();

@@ -85,7 +85,11 @@ impl Options {
         Ok(settings)
     }
 
-    pub(crate) fn check(&self, trained: &Trained) -> Result<()> {
+    /// Checks their ranges, and whether they apply to a model.
+    ///
+    /// # Errors
+    /// `Usage`.
+    pub fn check(&self, trained: &Trained) -> Result<()> {
         let model = nn::find(&trained.about.model)?;
         let (has_attention, kind) = (model.has_attention, trained.config.kind()?);
         let (hop, longest) = (self.hop(kind), kind.window());

@@ -121,10 +121,10 @@ impl Setting {
     pub fn parse(&self, text: &str) -> Result<Toml, String> {
         match &self.value {
             Value::Count(_) => {
-                let n: u64 = text.parse().map_err(|e: std::num::ParseIntError| e.to_string())?;
+                let n: u64 = text.parse().map_err(|_| "a whole number, 0 or above, is expected")?;
                 Ok(Toml::Integer(i64::try_from(n).unwrap_or(i64::MAX)))
             }
-            Value::Number => text.parse().map(Toml::Float).map_err(|e: std::num::ParseFloatError| e.to_string()),
+            Value::Number => text.parse().map(Toml::Float).map_err(|_| "a number is expected".into()),
             Value::Name(_) | Value::Names(_) => {
                 Ok(text.parse().map_or_else(|_| Toml::String(text.into()), Toml::Integer))
             }

@@ -6,6 +6,7 @@ use wmic::audio::{decode, resample};
 
 use super::containers::*;
 use super::decode::*;
+use super::mutations::mutations;
 
 /// Small files of several kinds.
 fn seeds() -> Vec<Vec<u8>> {
@@ -47,12 +48,7 @@ fn mutate(bytes: &[u8], changes: &[(u8, f64, u8)]) -> Vec<u8> {
 }
 
 proptest! {
-    // WMIC_FUZZ raises the number of cases for a longer run by hand.
-    #![proptest_config(ProptestConfig {
-        cases: std::env::var("WMIC_FUZZ").ok().and_then(|n| n.parse().ok()).unwrap_or(1000),
-        failure_persistence: None,
-        ..Default::default()
-    })]
+    #![proptest_config(mutations(1000))]
     #[test]
     fn damaged_files_give_samples_or_one_error(
         which in any::<prop::sample::Index>(),

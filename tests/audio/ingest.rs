@@ -334,7 +334,7 @@ fn a_closed_folder_is_one_failure() {
     }
     let found = audio_files(&[dir.path().into()]).unwrap();
     assert_eq!(found.files, [dir.path().join("1.wav"), closed.clone()]);
-    assert!(decode(&closed, 1.0).unwrap_err().to_string().contains("closed: Permission denied"));
+    assert!(decode(&closed, 1.0).unwrap_err().to_string().contains("closed: permission denied"));
     assert!(audio_files(&[closed]).is_err());
 }
 

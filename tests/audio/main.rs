@@ -8,6 +8,8 @@ mod files;
 mod fuzz;
 mod ingest;
 mod mix;
+#[path = "../data/mutations.rs"]
+mod mutations;
 mod pages;
 mod recogniser;
 mod recognition;

@@ -13,15 +13,13 @@ use wmic::predict::trained::{Network, Trained, TrainedModel};
 use wmic::run::run_dir::RunDir;
 
 use crate::audio::{text, tone, wav};
-use crate::support::{assert_rejected, has_keys, wmic};
+use crate::support::{assert_rejected, at_home, has_keys, wmic};
 
 const SR: u32 = 16_000;
 
 /// The program of a user without weights of other networks.
 fn without_weights(home: &TempDir, args: &[&str]) -> Command {
-    let mut command = wmic(args);
-    command.env("XDG_DATA_HOME", home.path()).env("HOME", home.path());
-    command
+    at_home(home.path(), args)
 }
 
 #[test]

@@ -452,6 +452,7 @@ fn assert_same(a: &str, b: &str) {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_comparison_killed_and_interrupted_ends_in_the_same_bytes() {
     let shared = shared();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use wmic::audio::decode;
 use wmic::data::Piece;
 
-use crate::support::{rejected, wmic};
+use crate::support::{at_home, rejected};
 
 const INSTRUMENTS: [&str; 7] = ["bass", "cello", "cymbals", "drums", "mallet_percussion", "trombone", "ukulele"];
 
@@ -13,9 +13,9 @@ const INSTRUMENTS: [&str; 7] = ["bass", "cello", "cymbals", "drums", "mallet_per
 fn the_demo_shows_when_instruments_play_and_when_they_were_heard() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new/demo");
-    let mut demo = wmic(&["demo", "--no-open", "--out", out.to_str().unwrap()]);
     // Without the weights of other networks that this user may have.
-    let done = demo.env("XDG_DATA_HOME", folder.path()).env("HOME", folder.path()).assert().success();
+    let mut demo = at_home(folder.path(), &["demo", "--no-open", "--out", out.to_str().unwrap()]);
+    let done = demo.assert().success();
     let text = String::from_utf8(done.get_output().stdout.clone()).unwrap();
     let piece = decode(out.join("piece.wav"), 60.0).unwrap();
     assert!((20.0..30.0).contains(&piece.duration()) && piece.samples.iter().any(|v| v.abs() > 0.1));

@@ -20,6 +20,8 @@ mod train;
 mod tune;
 mod user_config;
 mod web;
+// Windows asks no variable where they are kept.
+#[cfg(unix)]
 mod weights;
 
 #[path = "../golden/formula.rs"]

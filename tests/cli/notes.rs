@@ -360,6 +360,7 @@ fn a_class_with_a_single_file_is_for_training_only() {
     assert_eq!(of_rare, ["train"]);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_run_that_was_interrupted_goes_on_to_the_same_bits() {
     let shared = shared();

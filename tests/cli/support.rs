@@ -1,6 +1,6 @@
 //! Calls of the program.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 
 use assert_cmd::Command;
@@ -35,6 +35,19 @@ pub fn wmic(args: &[&str]) -> Command {
     // Not the user's defaults.
     command.args(args).env("WMIC_CONFIG", "");
     command
+}
+
+/// The program of a user whose folders are in `home`. Windows asks no variable where they are.
+pub fn at_home(home: &Path, args: &[&str]) -> Command {
+    let mut command = wmic(args);
+    command.env("XDG_DATA_HOME", home).env("HOME", home);
+    command
+}
+
+/// Where the weights of that user are kept.
+pub fn kept_weights(home: &Path) -> PathBuf {
+    let data = if cfg!(target_os = "macos") { "Library/Application Support" } else { "" };
+    home.join(data).join("wmic/weights")
 }
 
 /// Runs it, expects success and returns stdout.

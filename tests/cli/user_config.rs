@@ -21,11 +21,12 @@ fn defaults_are_read_and_mistakes_in_them_are_told() {
     };
     for (text, why) in [
         ("# mine\ndevise = \"x\"", "wmic.toml:2: unknown field `devise`"),
-        ("device = 3", "wmic.toml:1: "),
+        ("device = true", "wmic.toml:1: a part of the adapter's name, or its index, is expected"),
+        ("device = 99", "no adapter matches 99; available: 0 "),
         ("device = ", "wmic.toml:1: "),
         ("run = \"\"", "wmic.toml: has an empty path"),
     ] {
-        with(text, &["devices"]).assert().code(2).stdout("").stderr(contains(why));
+        with(text, &["check", "--op", "add"]).assert().code(2).stdout("").stderr(contains(why));
     }
     with("device = \"no such adapter\"", &["check", "--op", "add"])
         .assert()

@@ -11,7 +11,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 
-use crate::support::wmic;
+use crate::support::{self, kept_weights};
 
 /// A server that answers every request with these bytes.
 fn always(answer: Vec<u8>) -> String {
@@ -28,10 +28,9 @@ fn always(answer: Vec<u8>) -> String {
     address
 }
 
-/// The program with a user's data folder of its own.
+/// The program of a user, without proxies.
 fn at_home(home: &Path, args: &[&str]) -> Command {
-    let mut command = wmic(args);
-    command.env("XDG_DATA_HOME", home).env("HOME", home);
+    let mut command = support::at_home(home, args);
     for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
         command.env_remove(proxy);
     }
@@ -149,8 +148,9 @@ fn a_pca_that_is_none_is_rejected() {
 fn a_download_that_fails_says_why() {
     let home = tempfile::tempdir().unwrap();
     let get = |name: &str, from: &str| at_home(home.path(), &["weights", "get", name, "--from", from]);
+    let part = kept_weights(home.path()).join("yamnet.tflite.part");
     let parts = || -> Vec<String> {
-        let names = fs::read_dir(home.path().join("wmic/weights")).unwrap();
+        let names = fs::read_dir(kept_weights(home.path())).unwrap();
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     };
     rejected(get("musicnn", "http://127.0.0.1:1"), "vggish, yamnet");
@@ -168,14 +168,14 @@ fn a_download_that_fails_says_why() {
     assert!(!parts().contains(&"yamnet.tflite.part".to_owned()));
     let slow = Server::new(vec![7; 5000], 2000, true);
     rejected(get("yamnet", &slow.address), "the connection broke after 1.95 KiB of 4.88 KiB");
-    assert_eq!(fs::metadata(home.path().join("wmic/weights/yamnet.tflite.part")).unwrap().len(), 2000);
+    assert_eq!(fs::metadata(&part).unwrap().len(), 2000);
     rejected(get("yamnet", &slow.address), "run the command again to continue");
     assert_eq!(slow.asked()[1].1.as_deref(), Some("bytes=2000-"));
-    assert_eq!(fs::metadata(home.path().join("wmic/weights/yamnet.tflite.part")).unwrap().len(), 4000);
+    assert_eq!(fs::metadata(&part).unwrap().len(), 4000);
     // A server without ranges sends it all again.
     let whole = Server::new(vec![7; 5000], 500, false);
     rejected(get("yamnet", &whole.address), "500 B of 4.88 KiB");
-    assert_eq!(fs::metadata(home.path().join("wmic/weights/yamnet.tflite.part")).unwrap().len(), 500);
+    assert_eq!(fs::metadata(&part).unwrap().len(), 500);
     at_home(home.path(), &["weights", "list"]).assert().success().stdout(contains("No weights in "));
 }
 
@@ -183,7 +183,7 @@ fn a_download_that_fails_says_why() {
 fn a_download_that_cannot_be_continued_begins_anew() {
     let home = tempfile::tempdir().unwrap();
     let get = |from: &str| at_home(home.path(), &["weights", "get", "yamnet", "--from", from]);
-    let part = home.path().join("wmic/weights/yamnet.tflite.part");
+    let part = kept_weights(home.path()).join("yamnet.tflite.part");
     // More than the file can have, of unknown length.
     let endless = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".iter().copied().chain(vec![7; 9 << 20]).collect();
     rejected(

@@ -1274,6 +1274,31 @@ fn a_failed_write_leaves_everything_as_it_was() {
     assert_eq!(fs::read(new.join("whole")).unwrap(), b"y", "an empty directory may be replaced");
 }
 
+#[cfg(unix)]
+#[test]
+fn what_a_killed_process_has_left_of_a_directory_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("new");
+    let mut unfinished = PathBuf::new();
+    write_dir_atomic(&new, |dir| {
+        unfinished = dir.into();
+        Ok(())
+    })
+    .unwrap();
+    let others = folder.path().join(".wmic-others");
+    for left in [&unfinished, &others] {
+        fs::create_dir(left).unwrap();
+        fs::write(left.join("part"), "x").unwrap();
+    }
+    write_dir_atomic(&new, |dir| {
+        assert!(!unfinished.exists() && others.join("part").exists());
+        write_dir_atomic(&new, |_| Ok(())).unwrap();
+        assert!(dir.exists(), "somebody is still filling it");
+        Ok(())
+    })
+    .unwrap();
+}
+
 // ---- mutated files -----------------------------------------------------------------------------
 
 /// Overwrites, removes or duplicates ranges of `bytes`.

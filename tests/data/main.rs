@@ -5,6 +5,7 @@ mod datasets;
 mod domain;
 mod events;
 mod metrics;
+mod mutations;
 mod onnx;
 mod own_labels;
 mod report;

@@ -155,7 +155,7 @@ fn report(name: &str, kernels: Vec<KernelResult>, steps: Vec<StepResult>) -> Ben
         },
         precision: Precision::F32,
         host: Host { os: "Linux".into(), cpu: "fast".into(), cores: 2 },
-        peak: Peak { f32_gflops: 1000.0, bandwidth_gbs: 100.0, launch_us: Some(4.0) },
+        peak: Peak { f32_gflops: 1000.0, matrix_gflops: None, bandwidth_gbs: 100.0, launch_us: Some(4.0) },
         kernels,
         steps,
         load: None,
@@ -199,7 +199,7 @@ fn a_page_names_what_was_measured_and_what_is_doubtful() {
     for line in [
         "> **Warning:** above the measured peak: linear_forward, a|b (310 %); data that fits a cache is faster there \
          than the peak, which is the memory's",
-        "| 1.00 TFLOP/s | 100 GB/s | 4.00 µs |",
+        "| 1.00 TFLOP/s | - | 100 GB/s | 4.00 µs |",
         "| att | 128 | 1 | 6.00 ms | 4.0 % | 7 x 1 200 | 21.3 k clips/s | torch eager 54.0 ms (0.11); torch 18.0 ms \
          (0.33) |",
         "4 dispatches, whose launches alone take about 16.0 µs in a row.",
@@ -229,11 +229,14 @@ fn a_wide_spread_is_doubtful() {
 fn later_results_are_added_to_earlier_ones() {
     let [_, b] = two_reports();
     let earlier = BenchReport { steps: vec![profiled(), step("rnn", 9.0)], ..b.clone() };
-    let better = Peak { f32_gflops: 500.0, bandwidth_gbs: 200.0, launch_us: Some(3.0) };
+    let better = Peak { f32_gflops: 500.0, matrix_gflops: Some(4000.0), bandwidth_gbs: 200.0, launch_us: Some(3.0) };
     let later = BenchReport { peak: better, steps: vec![step("att", 5.0)], kernels: vec![], ..b.clone() };
     let all = later.clone().after(earlier).unwrap();
-    assert_eq!(all.peak, Peak { f32_gflops: 1000.0, bandwidth_gbs: 200.0, launch_us: Some(3.0) });
-    assert_eq!(all.kernels[0].share_of_peak, 0.01, "relative to the better peak");
+    assert_eq!(
+        all.peak,
+        Peak { f32_gflops: 1000.0, matrix_gflops: Some(4000.0), bandwidth_gbs: 200.0, launch_us: Some(3.0) }
+    );
+    assert_eq!(all.kernels[0].share_of_peak, 0.005, "relative to the better peak");
     assert_eq!(
         all.steps.iter().map(|s| (s.model.as_str(), s.ms_per_step)).collect::<Vec<_>>(),
         [("rnn", 9.0), ("att", 5.0)]

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use wmic::core::tflite::{Model, code};
 use wmic::features::front_end::{FrontEnd, Source};
 
+use crate::mutations::mutations;
+
 const SMALL: &[u8] = include_bytes!("../golden/small.tflite");
 
 fn reason(bytes: &[u8], tensor: i32, shape: &[usize]) -> String {
@@ -75,22 +77,13 @@ fn read_all(bytes: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// More in a longer run by hand.
-fn mutations(few: u32) -> u32 {
-    std::env::var("WMIC_FUZZ").ok().and_then(|count| count.parse().ok()).unwrap_or(few)
-}
-
-fn config(few: u32) -> ProptestConfig {
-    ProptestConfig { cases: mutations(few), failure_persistence: None, ..ProptestConfig::default() }
-}
-
 /// Places as shares of 2^16, and bytes.
 fn changes() -> impl Strategy<Value = Vec<(u16, u8)>> {
     prop::collection::vec((any::<u16>(), prop_oneof![any::<u8>(), Just(0), Just(0xff), Just(0x80)]), 1..6)
 }
 
 proptest! {
-    #![proptest_config(config(1000))]
+    #![proptest_config(mutations(1000))]
 
     #[test]
     fn damaged_files_are_read_or_refused(changes in changes(), cut in prop::option::weighted(0.1, any::<u16>())) {
@@ -136,7 +129,7 @@ fn another_network_is_not_yamnet() {
 }
 
 proptest! {
-    #![proptest_config(config(20))]
+    #![proptest_config(mutations(20))]
 
     /// Its tables are at both ends of the file.
     #[test]

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use wmic::core::torch::read;
 
+use crate::mutations::mutations;
+
 const ZIP: &[u8] = include_bytes!("../golden/torch-zip.pth");
 const LEGACY: &[u8] = include_bytes!("../golden/torch-legacy.pth");
 
@@ -103,12 +105,8 @@ fn what_is_not_tensors_is_refused_in_a_line() {
     }
 }
 
-fn mutations() -> u32 {
-    std::env::var("WMIC_FUZZ").ok().and_then(|count| count.parse().ok()).unwrap_or(1000)
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: mutations(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(mutations(1000))]
 
     /// Tensors or one line, never a panic.
     #[test]

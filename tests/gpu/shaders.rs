@@ -13,7 +13,7 @@ use naga::{
 };
 
 use wmic::bench::dispatched;
-use wmic::gpu::{AdapterKind, Dispatch, Precision, Shader, Target, parse_wgsl};
+use wmic::gpu::{AdapterKind, CooperativeMatrix, Dispatch, Precision, Shader, Target, parse_wgsl};
 use wmic::ops::OPS;
 
 /// WebGPU's default limits.
@@ -27,8 +27,11 @@ fn targets() -> Vec<Target> {
     let kinds = [Discrete, Integrated, Virtual, Software, Other];
     let subgroups = [None, Some(4), Some(8), Some(16), Some(32), Some(64)];
     let precision = Precision::F32;
-    let all = kinds.into_iter().flat_map(|kind| subgroups.map(|subgroup| Target { kind, subgroup, precision }));
-    all.chain([Target::PORTABLE.with(Precision::F16)]).collect()
+    let of_kind = |kind| subgroups.map(|subgroup| Target { kind, subgroup, precision, matrix: None });
+    let half = Target::PORTABLE.with(Precision::F16);
+    let matrices = [(8, 8), (16, 32), (16, 64)].map(|(side, lanes)| CooperativeMatrix { side, lanes });
+    let halves = matrices.map(|matrix| Target { matrix: Some(matrix), ..half });
+    kinds.into_iter().flat_map(of_kind).chain([half]).chain(halves).collect()
 }
 
 /// All that is ever dispatched, by the name of the entry: every case for every target, and the peak kernels.
@@ -41,6 +44,11 @@ type Name = (&'static str, &'static [&'static str]);
 
 fn name(shader: &Shader) -> Name {
     (shader.file, shader.defines)
+}
+
+/// Whether a shader uses an extension of WGSL.
+fn enables(d: &Dispatch, extension: &str) -> bool {
+    d.shader.text().unwrap().contains(&format!("enable {extension};"))
 }
 
 /// Each kernel once for each set of `override` values it is dispatched with.
@@ -80,9 +88,12 @@ fn every_kernel_translates_to_spirv_msl_and_hlsl() {
         let name = about.entry_point_names[0].as_ref().unwrap_or_else(|e| panic!("{} to MSL: {e}", d.entry));
         assert!(text.contains(&format!("kernel void {name}(")), "{} is missing in MSL", d.entry);
 
-        let shader_model = match d.shader.text().unwrap() {
-            text if text.contains("enable f16;") => hlsl::ShaderModel::V6_2,
-            text if text.contains("enable subgroups;") => hlsl::ShaderModel::V6_0,
+        if enables(&d, "wgpu_cooperative_matrix") {
+            continue; // DX12 has none
+        }
+        let shader_model = match () {
+            _ if enables(&d, "f16") => hlsl::ShaderModel::V6_2,
+            _ if enables(&d, "subgroups") => hlsl::ShaderModel::V6_0,
             _ => hlsl::ShaderModel::V5_1,
         };
         let options = hlsl::Options { shader_model, fake_missing_bindings: true, ..Default::default() };
@@ -96,31 +107,44 @@ fn every_kernel_translates_to_spirv_msl_and_hlsl() {
     }
 }
 
-/// What AMD's compiler makes of every portable kernel, by family. The tables are remade by `benches/kernel-stats/run`.
+/// What AMD's compiler makes of every portable kernel, in both precisions. The tables are remade by
+/// `benches/kernel-stats/run`.
 #[test]
 fn portable_kernels_are_in_the_tables_of_amd_and_do_not_spill() {
-    let mut kernels = BTreeMap::new();
-    for (_, d) in dispatched(Target::PORTABLE).unwrap_or_else(|e| panic!("{e}")) {
-        if let Entry::Vacant(place) = kernels.entry(d.kernel()) {
-            place.insert(d.spirv().unwrap_or_else(|e| panic!("{e}")).fingerprint());
+    let half = Target::PORTABLE.with(Precision::F16);
+    let matrices = Target { matrix: Some(CooperativeMatrix { side: 16, lanes: 64 }), ..half };
+    for (table, targets) in [
+        ("amd-gfx1100", &[Target::PORTABLE][..]),
+        ("amd-vega10", &[Target::PORTABLE]),
+        ("amd-navi31-f16", &[half, matrices]),
+    ] {
+        let mut kernels = BTreeMap::new();
+        for (_, d) in targets.iter().flat_map(|target| dispatched(*target).unwrap_or_else(|e| panic!("{e}"))) {
+            let belongs = targets.contains(&Target::PORTABLE) || enables(&d, "f16");
+            if let (true, Entry::Vacant(place)) = (belongs, kernels.entry(d.kernel())) {
+                place.insert(d.spirv().unwrap_or_else(|e| panic!("{e}")).fingerprint());
+            }
         }
+        assert_table(table, &kernels);
     }
-    for family in ["gfx1100", "vega10"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/results/amd-{family}.tsv"));
-        let table = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let mut lines = table.lines().map(|line| line.split('\t').collect::<Vec<_>>());
-        let names = lines.next().expect("a table has a head");
-        let column = |name| names.iter().position(|n| *n == name).unwrap_or_else(|| panic!("no column {name}"));
-        let (spirv, spilled) = (column("spirv"), [column("spilled_vgprs"), column("spilled_sgprs")]);
-        let rows: BTreeMap<String, Vec<&str>> = lines.map(|row| (row[..spirv].join("\t"), row)).collect();
-        let known = |name: &String| rows.get(name).map(|row| row[spirv]);
-        let mut stale: Vec<&String> = rows.keys().filter(|name| !kernels.contains_key(*name)).collect();
-        stale.extend(kernels.iter().filter(|(name, code)| known(name) != Some(code.as_str())).map(|(name, _)| name));
-        assert!(stale.is_empty(), "amd-{family}.tsv is out of date, run benches/kernel-stats/run: {stale:#?}");
-        let spills = |row: &Vec<&str>| spilled.iter().any(|at| row[*at] != "0");
-        let spilling: Vec<&String> = rows.iter().filter(|(_, row)| spills(row)).map(|(name, _)| name).collect();
-        assert!(spilling.is_empty(), "registers are spilled to memory on {family} by {spilling:#?}");
-    }
+}
+
+/// The table has these kernels, of these fingerprints, and no spills.
+fn assert_table(name: &str, kernels: &BTreeMap<String, String>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/results/{name}.tsv"));
+    let table = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut lines = table.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+    let names = lines.next().expect("a table has a head");
+    let column = |name| names.iter().position(|n| *n == name).unwrap_or_else(|| panic!("no column {name}"));
+    let (spirv, spilled) = (column("spirv"), [column("spilled_vgprs"), column("spilled_sgprs")]);
+    let rows: BTreeMap<String, Vec<&str>> = lines.map(|row| (row[..spirv].join("\t"), row)).collect();
+    let known = |name: &String| rows.get(name).map(|row| row[spirv]);
+    let mut stale: Vec<&String> = rows.keys().filter(|name| !kernels.contains_key(*name)).collect();
+    stale.extend(kernels.iter().filter(|(name, code)| known(name) != Some(code.as_str())).map(|(name, _)| name));
+    assert!(stale.is_empty(), "{name}.tsv is out of date, run benches/kernel-stats/run: {stale:#?}");
+    let spills = |row: &Vec<&str>| spilled.iter().any(|at| row[*at] != "0");
+    let spilling: Vec<&String> = rows.iter().filter(|(_, row)| spills(row)).map(|(name, _)| name).collect();
+    assert!(spilling.is_empty(), "{name}: registers are spilled to memory by {spilling:#?}");
 }
 
 /// Metal and DX12 write a component of a vector in workgroup memory by reading and writing all of it, so invocations
@@ -186,7 +210,7 @@ fn every_kernel_is_dispatched_and_named_after_its_op() {
         dispatched.entry(name(d.shader)).or_default().insert(d.entry);
         dispatching.entry(d.shader.file).or_default().insert(entry);
     }
-    let mut listed: Vec<(&str, &Shader)> = vec![("peak", &wmic::bench::PEAK_SHADER)];
+    let mut listed: Vec<(&str, &Shader)> = wmic::bench::PEAK_SHADERS.iter().map(|shader| ("peak", shader)).collect();
     listed.extend(OPS.iter().flat_map(|entry| entry.shaders.iter().map(|s| (entry.name, *s))));
     for (entry, shader) in &listed {
         let (module, _) = parse_wgsl(shader).unwrap_or_else(|e| panic!("{e}"));
@@ -441,7 +465,7 @@ fn tint_accepts_every_kernel() {
     let folder = tempfile::tempdir().unwrap();
     let mut files: Vec<Name> = Vec::new();
     let mut index = Vec::new();
-    for d in kernels() {
+    for d in kernels().into_iter().filter(|d| !enables(d, "wgpu_cooperative_matrix")) {
         let at = files.iter().position(|n| *n == name(d.shader)).unwrap_or_else(|| {
             files.push(name(d.shader));
             files.len() - 1

@@ -20,11 +20,12 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// The first device of the driver in VK_DRIVER_FILES.
+    /// The first device of the driver in VK_DRIVER_FILES, for half precision with its cooperative matrices.
     ///
     /// # Errors
-    /// Without Vulkan 1.3, a device or VK_KHR_pipeline_executable_properties.
-    pub fn new() -> Result<Compiler> {
+    /// Without Vulkan 1.3, a device, VK_KHR_pipeline_executable_properties or, for half precision,
+    /// VK_KHR_cooperative_matrix.
+    pub fn new(halves: bool) -> Result<Compiler> {
         // SAFETY: all handles stem from the objects they are used with, and no pointer outlives what it points to.
         unsafe {
             let entry = ash::Entry::load().context("no Vulkan loader (Debian: libvulkan1)")?;
@@ -43,18 +44,26 @@ impl Compiler {
             let mut vulkan13 = vk::PhysicalDeviceVulkan13Features::default().subgroup_size_control(true);
             let mut statistics =
                 vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
-            let extensions = [properties::NAME.as_ptr(), ash::ext::robustness2::NAME.as_ptr()];
+            let mut extensions = vec![properties::NAME.as_ptr(), ash::ext::robustness2::NAME.as_ptr()];
+            extensions.extend(halves.then_some(ash::khr::cooperative_matrix::NAME.as_ptr()));
+            let mut matrices = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(true);
+            let mut vulkan12 = vk::PhysicalDeviceVulkan12Features::default()
+                .shader_float16(halves)
+                .vulkan_memory_model(halves)
+                .vulkan_memory_model_device_scope(halves);
             let queues = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
             let info = vk::DeviceCreateInfo::default()
                 .queue_create_infos(&queues)
                 .enabled_extension_names(&extensions)
                 .push_next(&mut robust)
+                .push_next(&mut vulkan12)
                 .push_next(&mut vulkan13)
                 .push_next(&mut statistics);
+            let info = if halves { info.push_next(&mut matrices) } else { info };
             let features = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
             let device = instance
                 .create_device(physical, &info.enabled_features(&features), None)
-                .with_context(|| format!("{name} has no VK_KHR_pipeline_executable_properties"))?;
+                .with_context(|| format!("{name} lacks one of the extensions that are needed"))?;
             let properties = properties::Device::new(&instance, &device);
             Ok(Compiler { name, device, properties, _entry: entry })
         }

@@ -163,7 +163,7 @@ impl Args {
         let progress = Progress::new(cases.len() + steps.len() + parts.len() + 1);
         let show = |text: &str| if self.json { Ok(()) } else { progress.print(text) };
         progress.next("peak of this adapter");
-        let mut report = report(&gpu, peak(&timer)?, self.precision);
+        let mut report = report(&gpu, peak(&timer, self.precision)?, self.precision);
         show(&lines::header(&report))?;
         if self.model.is_none() {
             show(&lines::columns(if cases.is_empty() { "" } else { lines::RATES }))?;

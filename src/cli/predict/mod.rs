@@ -244,7 +244,7 @@ impl Args {
         let bar = Bar::new(outputs.done + files.len(), "recognising");
         bar.show(outputs.done);
         let ended = recogniser.recognise_files(files, &is_stopped, &mut |n, recognised| {
-            match recognised {
+            match recognised.and_then(|recognised| outputs.tagged(recognised)) {
                 Ok(Recognised { recognition, spectrogram, .. }) => {
                     for warning in &recognition.condition.warnings {
                         bar.note(&format!("warning: {}: {warning}", files[n].display()));
@@ -302,10 +302,15 @@ struct Outputs<'a> {
 }
 
 impl Outputs<'_> {
-    fn take(&mut self, n: usize, mut r: Recognition, spectrogram: Option<Array<f32>>) -> Result<()> {
+    /// With its tags, if they are asked for.
+    fn tagged(&mut self, mut recognised: Recognised) -> Result<Recognised> {
         if let Some(tagger) = &mut self.tagger {
-            r.tags = tagger.tag_file(&r.file)?;
+            recognised.recognition.tags = tagger.tag_file(&recognised.recognition.file)?;
         }
+        Ok(recognised)
+    }
+
+    fn take(&mut self, n: usize, r: Recognition, spectrogram: Option<Array<f32>>) -> Result<()> {
         self.faults += usize::from(r.condition.damaged);
         // Pictures and pages first: what the journal has is not done again.
         self.results.take(&r, spectrogram, &self.names[n])?;

@@ -264,7 +264,11 @@ fn shader(variant: Convolution) -> &'static Shader {
 
 /// The shader's constants.
 fn constants(variant: Convolution, d: Dims) -> Vec<(&'static str, f64)> {
-    if matches!(variant, Convolution::Runs { .. }) { vec![("SIZE", d.size as f64)] } else { vec![] }
+    match variant {
+        Convolution::Runs { .. } => vec![("SIZE", d.size as f64)],
+        Convolution::Tile(tile) => tile.constants().into_iter().collect(),
+        _ => vec![],
+    }
 }
 
 /// Workgroups for a (rows, cols) result in tiles.

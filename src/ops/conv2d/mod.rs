@@ -22,8 +22,9 @@ pub use kernels::{Conv2d, conv2d, same_padding};
 pub(crate) const OP: Entry = Entry {
     name: "conv2d",
     about: "convolution of images, stride 1 or 2, 'same' padding, ReLU fused",
-    shaders: &joined::<28>(&[
-        TILES.as_flattened().as_flattened(),
+    shaders: &joined::<32>(&[
+        TILES.plain.as_flattened().as_flattened(),
+        TILES.cooperative.as_flattened(),
         from_ref(&WEIGHTS),
         &slice_sums::SHADERS,
         from_ref(&SUBGROUP8),

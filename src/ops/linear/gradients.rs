@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::kernels::{ADD_TO_B, ADD_TO_W, ADD_TO_X, BIASES, Curve, Dims, Linear, Params, shader, span, tiles};
+use super::kernels::{
+    ADD_TO_B, ADD_TO_W, ADD_TO_X, BIASES, Curve, Dims, Linear, Params, constants, shader, span, tiles,
+};
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, SliceSum, View};
 use crate::graph::{Io, Sink, slice_sums};
@@ -57,7 +59,14 @@ pub(super) fn record(op: &Linear, io: &Io, r: &mut Recorder) -> Result<()> {
                 ..d.params().with(g.curve())
             };
             let launch = tiles([[1, d.m, d.k, at_once * part.len()]], io.replicas * d.segments, variant);
-            r.dispatch(shader(variant), "linear_backward_input", &g.with(variant, views), p, launch);
+            r.dispatch_with(
+                shader(variant),
+                "linear_backward_input",
+                &constants(variant),
+                &g.with(variant, views),
+                p,
+                launch,
+            );
         }
         if joins {
             let sum = dx.sum_of_slices(r.op, io.replicas, 1, into, d.rows() * d.k);
@@ -208,11 +217,18 @@ fn gradients(
                     let both = Params { w_layer, w_stride, accumulate: sums.accumulate | add_to_x, ..sums };
                     let bindings = [bindings, vec![("w", *w), ("grad_x", dx.view)]].concat();
                     let launch = tiles([of_w, [1, d.m, d.k, layers * n]], z, variant);
-                    r.dispatch(shader(variant), "linear_backward", &bindings, both, launch);
+                    r.dispatch_with(shader(variant), "linear_backward", &constants(variant), &bindings, both, launch);
                 }
                 None => {
                     let launch = tiles([of_w], z, variant);
-                    r.dispatch(shader(variant), "linear_backward_weight", &bindings, sums, launch);
+                    r.dispatch_with(
+                        shader(variant),
+                        "linear_backward_weight",
+                        &constants(variant),
+                        &bindings,
+                        sums,
+                        launch,
+                    );
                 }
             }
             if slices > 1 {

@@ -206,7 +206,7 @@ impl Dims {
         match self.variant(r, "linear_backward_weight", [self.n, self.k, self.m], self.layers.count, least..=most) {
             // Its sums over M are not sliced.
             (Product::Subgroup8 { aligned }, _) if self.m.div_ceil(4) > MAX_ITERATIONS => {
-                (Product::Tile(Tile { side: 32, vec4: aligned, precision: Precision::F32 }), most)
+                (Product::Tile(Tile { side: 32, vec4: aligned, precision: Precision::F32, matrix: None }), most)
             }
             chosen => chosen,
         }
@@ -306,6 +306,14 @@ pub(super) fn shader(variant: Product) -> &'static Shader {
     match variant {
         Product::Tile(tile) => tile.shader(&TILES),
         Product::Subgroup8 { aligned } => &SUBGROUP8[usize::from(aligned)],
+    }
+}
+
+/// The shader's constants.
+pub(super) fn constants(variant: Product) -> Vec<(&'static str, f64)> {
+    match variant {
+        Product::Tile(tile) => tile.constants().into_iter().collect(),
+        Product::Subgroup8 { .. } => vec![],
     }
 }
 

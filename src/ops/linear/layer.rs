@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::gradients;
-use super::kernels::{Curve, Dims, Linear, MAX_RESULTS, MAX_TERMS, Params, shader, span, tiles};
+use super::kernels::{Curve, Dims, Linear, MAX_RESULTS, MAX_TERMS, Params, constants, shader, span, tiles};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::core::random::{PHILOX_ROUNDS, dropout_factor};
@@ -128,12 +128,11 @@ impl Op for Linear {
                     ..d.params().with(curve.filter(|_| is_last))
                 };
                 let drops = all_tiled && clock.is_some() && is_last;
-                let (constants, draws): (&[_], _) = match drops {
-                    true => (&[("DROPS", 1.0)], MAX_RESULTS * PHILOX_ROUNDS),
-                    false => (&[], 0),
-                };
+                let mut constants = constants(variant);
+                constants.extend(drops.then_some(("DROPS", 1.0)));
+                let draws = if drops { MAX_RESULTS * PHILOX_ROUNDS } else { 0 };
                 let launch = tiles([[self.layers, d.m, n, to - from]], io.replicas * d.segments, variant).and(draws);
-                r.dispatch_with(shader(variant), "linear_forward", constants, &bindings, p, launch);
+                r.dispatch_with(shader(variant), "linear_forward", &constants, &bindings, p, launch);
             }
         }
         // What the other kernel of the product does not do.
