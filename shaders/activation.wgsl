@@ -48,23 +48,22 @@ fn slope_at(y: Value) -> Value {
     return select(Value(p.slope), Value(1.0), y > Value(0.0));
 }
 
+#ifdef IN_PLACE
+// The output of another op.
+fn before(i: u32) -> Value { return y[i]; }
+#else
+fn before(i: u32) -> Value { return x[i]; }
+#endif
+
 @compute @workgroup_size(64)
 fn activation_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                       @builtin(local_invocation_index) local_index: u32) {
     let i = group_index(id, count) * 64u + local_index;
     if i >= p.len * p.replicas { return; }
-    y[i] = activate(x[i] * factor(i / p.len, i % p.len));
+    y[i] = activate(before(i) * factor(i / p.len, i % p.len));
 }
 
-// Of the output of another op.
-@compute @workgroup_size(64)
-fn activation_forward_in_place(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                               @builtin(local_invocation_index) local_index: u32) {
-    let i = group_index(id, count) * 64u + local_index;
-    if i >= p.len * p.replicas { return; }
-    y[i] = activate(y[i] * factor(i / p.len, i % p.len));
-}
-
+#ifndef IN_PLACE
 @compute @workgroup_size(64)
 fn activation_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                        @builtin(local_invocation_index) local_index: u32) {
@@ -73,3 +72,4 @@ fn activation_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
     let d = grad_y[i] * slope_at(saved_y[i]) * factor(i / p.len, i % p.len);
     if p.accumulate == 1u { grad_x[i] += d; } else { grad_x[i] = d; }
 }
+#endif

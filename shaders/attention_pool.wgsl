@@ -6,14 +6,19 @@
 //   where a is clamped
 //
 // Or by softmax: a = exp(att - max_t att), no clamp;  grad_att = ds (c - s) w.
+//
+// With BCE both passes in one kernel, for a y that only a masked binary cross-entropy reads.
 #import value
 #import grid
 #import nan
+#import masked_bce
 
 struct Params {
+    mean: Mean,          // of the loss
     b: u32,
     t: u32,
     k: u32,              // in Values
+    classes: u32,        // K
     lengths_stride: u32, // elements between replicas
     slice: u32,          // instances per invocation of the backward pass, and of sums in slices
     accumulate: u32,     // add to the gradient
@@ -31,6 +36,7 @@ struct Params {
 @group(0) @binding(8) var<storage, read_write> grad_logits: array<Value>; // (R, B, T, 2 K)
 // (R, B, slices, 3, K): level, total and sum of slices of T
 @group(0) @binding(10) var<storage, read_write> partial: array<Value>;
+@group(0) @binding(13) var<storage, read> grad_loss: array<f32>;          // (R)
 
 const WORKGROUP_SIZE = 64u;
 const LOW = 1e-7;
@@ -83,14 +89,29 @@ fn pool(row: u32, class_value: u32, begin: u32, end: u32) -> Pool {
     return Pool(level, total, sum);
 }
 
+// What n instances give.
+struct Pooled {
+    y: Value,
+    total: Value, // sum of a, 1 for no instances
+    saved: Value, // as saved_total
+}
+
+fn pooled(all: Pool, n: u32) -> Pooled {
+    let total = select(all.total, Value(1.0), n == 0u);
+    let mean = all.sum / total;
+    var saved = total;
+    if p.softmax == 1u { saved = all.level + log(total); }
+    return Pooled(keep_nan(mean, clamp(mean, Value(0.0), Value(1.0))), total, saved);
+}
+
+#ifndef BCE
 // Stores the probability for clip and Value `at`, counted over all replicas, and the sums for the weights. Returns the
 // sum of a.
 fn store(at: u32, all: Pool, n: u32) -> Value {
-    let total = select(all.total, Value(1.0), n == 0u);
-    let mean = all.sum / total;
-    y[at] = keep_nan(mean, clamp(mean, Value(0.0), Value(1.0)));
-    if p.softmax == 1u { saved_total[at] = all.level + log(total); } else { saved_total[at] = total; }
-    return total;
+    let of_clip = pooled(all, n);
+    y[at] = of_clip.y;
+    saved_total[at] = of_clip.saved;
+    return of_clip.total;
 }
 
 // One invocation per clip and Value.
@@ -159,24 +180,14 @@ fn attention_pool_forward_weights(@builtin(workgroup_id) id: vec3<u32>, @builtin
     if p.softmax == 0u { w /= saved; }
     weights[id.z * p.b * p.t * p.k + i] = select(Value(0.0), w, i / p.k % p.t < valid(id.z, b));
 }
+#endif
 
-// One invocation per clip, slice of instances and Value.
-@compute @workgroup_size(64)
-fn attention_pool_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                           @builtin(local_invocation_index) local_index: u32) {
-    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
-    let slices = (p.t + p.slice - 1u) / p.slice;
-    if i >= p.b * slices * p.k { return; }
-    let b = i / (slices * p.k);
-    let row = id.z * p.b + b;
-    let n = valid(id.z, b);
-    let s = y[row * p.k + i % p.k];
-    let inside = (s > Value(0.0)) & (s < Value(1.0));
-    let ds = select(Value(0.0), grad_y[row * p.k + i % p.k], inside);
-    let saved = saved_total[row * p.k + i % p.k];
-    let first = i / p.k % slices * p.slice;
-    for (var t = first; t < min(first + p.slice, p.t); t++) {
-        let at = logit_at(row, t, i % p.k);
+// The gradients of a Value of the logits of the instances begin <= t < end of a clip with n valid ones, from that of
+// its probability s.
+fn put_gradients(row: u32, class_value: u32, begin: u32, end: u32, n: u32, s: Value, saved: Value, grad: Value) {
+    let ds = select(Value(0.0), grad, (s > Value(0.0)) & (s < Value(1.0)));
+    for (var t = begin; t < end; t++) {
+        let at = logit_at(row, t, class_value);
         var to_att = Value(0.0);
         var to_cla = Value(0.0);
         if t < n {
@@ -202,3 +213,65 @@ fn attention_pool_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
         grad_logits[at + p.k] = to_cla;
     }
 }
+
+#ifdef BCE
+#ifdef VEC4
+fn known_in(labels: Value) -> f32 { return dot(select(Value(0.0), Value(1.0), labels != Value(0.0)), Value(1.0)); }
+#else
+fn known_in(labels: Value) -> f32 { return select(0.0, 1.0, labels != 0.0); }
+#endif
+
+// Weight and denominator of a clip.
+fn weighed(replica: u32, b: u32) -> vec2<f32> {
+    if valid(replica, b) == 0u { return vec2(0.0); }
+    let first = (replica * p.b + b) * p.k;
+    var known = 0.0;
+    for (var c = 0u; c < p.k; c++) { known += known_in(observed[first + c]); }
+    return weigh(p.mean, known, f32(p.classes));
+}
+
+var<workgroup> denominators: array<f32, WORKGROUP_SIZE>;
+
+// One invocation per clip and Value. Every workgroup counts the known labels of the batch.
+@compute @workgroup_size(64)
+fn attention_pool_forward_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                                   @builtin(local_invocation_index) local_index: u32) {
+    var some = 0.0;
+    for (var b = local_index; b < p.b; b += WORKGROUP_SIZE) { some += weighed(id.z, b).y; }
+    denominators[local_index] = some;
+    for (var step = WORKGROUP_SIZE / 2u; step > 0u; step /= 2u) {
+        workgroupBarrier();
+        if local_index < step { denominators[local_index] += denominators[local_index + step]; }
+    }
+    workgroupBarrier();
+    let denominator = denominators[0];
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
+    if i >= p.b * p.k { return; }
+    let row = id.z * p.b + i / p.k;
+    let at = row * p.k + i % p.k;
+    let n = valid(id.z, i / p.k);
+    let of_clip = pooled(pool(row, i % p.k, 0u, n), n);
+    y[at] = of_clip.y;
+    var grad = Value(0.0);
+    if denominator > 0.0 {
+        let slope = slope_of(of_clip.y, targets[at], grad_loss[id.z] * weighed(id.z, i / p.k).x / denominator);
+        grad = select(Value(0.0), slope, observed[at] != Value(0.0));
+    }
+    put_gradients(row, i % p.k, 0u, p.t, n, of_clip.y, of_clip.saved, grad);
+}
+#else
+// One invocation per clip, slice of instances and Value.
+@compute @workgroup_size(64)
+fn attention_pool_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                           @builtin(local_invocation_index) local_index: u32) {
+    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
+    let slices = (p.t + p.slice - 1u) / p.slice;
+    if i >= p.b * slices * p.k { return; }
+    let b = i / (slices * p.k);
+    let row = id.z * p.b + b;
+    let at = row * p.k + i % p.k;
+    let first = i / p.k % slices * p.slice;
+    let end = min(first + p.slice, p.t);
+    put_gradients(row, i % p.k, first, end, valid(id.z, b), y[at], saved_total[at], grad_y[at]);
+}
+#endif

@@ -1,5 +1,8 @@
 // NT-Xent of the rows of two batches, see src/ops/contrastive.rs. Rows 0 .. B - 1 are those of a, B .. 2 B - 1 those of
 // g.
+#ifdef SUBGROUPS
+enable subgroups;
+#endif
 #import grid
 #import lanes
 

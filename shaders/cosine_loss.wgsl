@@ -4,6 +4,9 @@
 //   backward input   grad_x by the slope of cos
 //
 // A row of length 0 is padding and ignored, and so is a pair that should differ but whose target is the row's own.
+#ifdef SUBGROUPS
+enable subgroups;
+#endif
 #import grid
 #import lanes
 

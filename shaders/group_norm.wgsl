@@ -1,4 +1,7 @@
 // Group norm of each clip over its valid instances and the columns of a group, see src/ops/group_norm.rs.
+#ifdef SUBGROUPS
+enable subgroups;
+#endif
 #import grid
 #import lanes
 #import value

@@ -6,19 +6,15 @@
 // Focal: bce and its slope become
 //   -(t a (1 - x)^c log x + (1 - t) (1 - a) x^c log(1 - x)), for a = balance_k, c = focusing.
 //
-// By observed entries: weight_b = 1, denominator_b = known labels of clip b. By clips: weight_b = 1 / known labels,
-// denominator_b = 1, both 0 where nothing is known. Partial: weight_b = g(q) / K, denominator_b = 1.
-// A clip of length 0 (padding) has weight 0 and denominator 0.
+// Weights and denominators: see shared/masked_bce.wgsl.
 #import grid
 #import log_ratio
+#import masked_bce
 
 struct Params {
+    mean: Mean,
     batch: u32,       // B
     classes: u32,     // K
-    norm: u32,        // 0 by observed entries, 1 by clips, 2 partial
-    alpha: f32,       // g(q) = alpha q^gamma + beta
-    beta: f32,
-    gamma: f32,
     accumulate: u32,
     focusing: f32,
     balance_stride: u32,
@@ -26,8 +22,6 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;                  // (R, B, K), probabilities
-@group(0) @binding(2) var<storage, read> targets: array<f32>;            // (R, B, K)
-@group(0) @binding(3) var<storage, read> observed: array<f32>;           // (R, B, K)
 @group(0) @binding(4) var<storage, read> lengths: array<u32>;            // (R, B)
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;            // (R)
 @group(0) @binding(6) var<storage, read_write> parts: array<vec2<f32>>;  // (R), numerator and denominator of y
@@ -71,7 +65,7 @@ fn clamped_ratio(v: f32) -> f32 {
 }
 
 // Times `factor`.
-fn slope_of(v: f32, t: f32, replica: u32, k: u32, factor: f32) -> f32 {
+fn slope_at(v: f32, t: f32, replica: u32, k: u32, factor: f32) -> f32 {
     let a = balance[replica * p.balance_stride + k];
     let w = 1.0 - v;
     let d = max(v * w, 1e-12);
@@ -84,9 +78,7 @@ fn bce(v: f32, t: f32, replica: u32, k: u32) -> f32 {
     return -(t * clamped_log(v) + (1.0 - t) * clamped_log(1.0 - v));
 }
 
-fn slope_of(v: f32, t: f32, replica: u32, k: u32, factor: f32) -> f32 {
-    return factor * (v - t) / max(v * (1.0 - v), 1e-12);
-}
+fn slope_at(v: f32, t: f32, replica: u32, k: u32, factor: f32) -> f32 { return slope_of(v, t, factor); }
 #endif
 
 // Of a clip: the loss of its known labels, their weight, and its part of the denominator.
@@ -108,19 +100,8 @@ fn clip_of(replica: u32, b: u32) -> Clip {
             known += 1.0;
         }
     }
-    if p.norm == 1u {
-        let denominator = min(known, 1.0);
-        return Clip(loss, denominator / max(known, 1.0), denominator);
-    }
-    if p.norm == 2u {
-        var weight = 0.0;
-        if known > 0.0 {
-            let classes = f32(p.classes);
-            weight = (p.alpha * pow(known / classes, p.gamma) + p.beta) / classes;
-        }
-        return Clip(loss, weight, 1.0);
-    }
-    return Clip(loss, 1.0, known);
+    let weighed = weigh(p.mean, known, f32(p.classes));
+    return Clip(loss, weighed.x, weighed.y);
 }
 
 // Of the whole batch, from the parts of the invocations, numerator and denominator.
@@ -155,7 +136,7 @@ fn put_gradient(replica: u32, i: u32, weight: f32, denominator: f32) {
     let at = replica * p.batch * p.classes + i;
     var slope = 0.0;
     if observed[at] != 0.0 && denominator > 0.0 {
-        slope = slope_of(x[at], targets[at], replica, i % p.classes, grad_y[replica] * weight / denominator);
+        slope = slope_at(x[at], targets[at], replica, i % p.classes, grad_y[replica] * weight / denominator);
     }
     if p.accumulate == 1u { slope += grad_x[at]; }
     grad_x[at] = slope;

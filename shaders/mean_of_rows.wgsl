@@ -1,4 +1,7 @@
 // y = sum of the rows' values / sum of what they count.
+#ifdef SUBGROUPS
+enable subgroups;
+#endif
 #import lanes
 
 struct Params {

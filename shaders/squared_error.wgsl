@@ -2,6 +2,9 @@
 //
 //   forward rows     rows_b = sum_i e(x_bi - target_bi), and the elements of the row; 0 in padding
 //   backward input   grad_x = grad_y e'(x - target) / elements; 0 in padding
+#ifdef SUBGROUPS
+enable subgroups;
+#endif
 #import grid
 #import lanes
 

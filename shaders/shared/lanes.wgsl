@@ -1,9 +1,22 @@
 // Sums over the 64 invocations of a workgroup.
 const LANES = 64u;
 
-var<workgroup> lane_sums: array<vec2<f32>, 64>;
+var<workgroup> lane_sums: array<vec2<f32>, LANES>;
 
 // The sum over the lanes, in all of them. All lanes must call it.
+#ifdef SUBGROUPS
+// First over subgroups, whose invocations are neighbours.
+fn sum_of_lanes(lane: u32, v: vec2<f32>) -> vec2<f32> {
+    let of_subgroup = subgroupAdd(v);
+    let size = subgroupAdd(1u);
+    if lane % size == 0u { lane_sums[lane / size] = of_subgroup; }
+    workgroupBarrier();
+    var sum = lane_sums[0];
+    for (var i = 1u; i < LANES / size; i++) { sum += lane_sums[i]; }
+    workgroupBarrier();
+    return sum;
+}
+#else
 fn sum_of_lanes(lane: u32, v: vec2<f32>) -> vec2<f32> {
     lane_sums[lane] = v;
     workgroupBarrier();
@@ -15,3 +28,4 @@ fn sum_of_lanes(lane: u32, v: vec2<f32>) -> vec2<f32> {
     workgroupBarrier();
     return sum;
 }
+#endif

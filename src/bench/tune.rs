@@ -13,7 +13,7 @@ use crate::bench::steps::{Step, example};
 use crate::bench::timer::Timer;
 use crate::core::error::{Error, Result};
 use crate::core::random::Stream;
-use crate::gpu::{Buffer, Gpu, Precision, Target, TiledProduct, Tiling, Tilings, Tuned};
+use crate::gpu::{Buffer, Gpu, Pass, Precision, Target, TiledProduct, Tiling, Tilings, Tuned};
 use crate::graph::{Alone, Arenas, Draft, Dtype};
 use crate::nn::Model;
 use crate::ops::sample::Order;
@@ -170,9 +170,9 @@ impl<'a> Trial<'a> {
         let bound: Vec<_> = self.bound.iter().map(|(name, buffer)| (name.as_str(), buffer.clone())).collect();
         let plan = draft.realise(gpu, &bound)?;
         gpu.run(|s| s.replay(&[&plan.recording], 1))?;
-        let (before, after) = draft.steps().split_at(draft.dispatches().0);
-        let pass = plan.part(gpu, if forward { before } else { after })?;
-        self.timer.time(&[&pass]).map(Some)
+        let of_pass = draft.steps().iter().filter(|d| (d.pass == Pass::Forward) == forward);
+        let part = plan.part(gpu, &of_pass.cloned().collect::<Vec<_>>())?;
+        self.timer.time(&[&part]).map(Some)
     }
 
     /// The fastest tiling of a product, with those of other products chosen before.

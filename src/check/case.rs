@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use crate::core::array::Array;
+use crate::core::error::Result;
 use crate::core::random::Stream;
 use crate::core::shape::Shape;
-use crate::graph::{Dtype, Op, Spec};
+use crate::graph::{Cost, Dtype, Graph, Op, Outputs, Spec, Tensor};
 
 /// Elements of all inputs together beyond which a case is large.
 const LARGE: usize = 100_000;
@@ -133,12 +134,24 @@ impl Tolerance {
     }
 }
 
+/// A loss of the first output of a case's op, see [`Case::with_loss`].
+#[derive(Clone, Debug)]
+pub struct Loss {
+    op: Rc<dyn Op>,
+    /// How many of the inputs the case's op takes.
+    first: usize,
+    /// Those that the loss takes after what it is of.
+    takes: Vec<usize>,
+}
+
 /// One check of an op. Bench cases have the shapes of real models; they are checked and timed.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub name: String,
     pub op: Rc<dyn Op>,
     pub inputs: Vec<Input>,
+    /// See [`Case::with_loss`].
+    pub loss: Option<Loss>,
     /// Outputs whose gradients are tried (all f32 ones by default).
     pub seeded: Option<Vec<usize>>,
     pub forward: Tolerance,
@@ -151,10 +164,64 @@ pub struct Case {
 impl Case {
     pub fn new(name: impl Into<String>, op: impl Op + 'static, inputs: Vec<Input>) -> Self {
         let (forward, gradient) = Default::default();
-        Case { name: name.into(), op: Rc::new(op), inputs, seeded: None, forward, gradient, bench: false, halves: true }
+        Case {
+            name: name.into(),
+            op: Rc::new(op),
+            inputs,
+            loss: None,
+            seeded: None,
+            forward,
+            gradient,
+            bench: false,
+            halves: true,
+        }
     }
 
-    pub(crate) fn specs(&self) -> Vec<Spec> {
+    /// Followed by a loss of its first output, whose outputs are those of the case. `more`: inputs of the loss alone;
+    /// `takes`: numbers of all that it takes after that output.
+    pub fn with_loss(mut self, loss: impl Op + 'static, more: Vec<Input>, takes: &[usize]) -> Self {
+        self.loss = Some(Loss { op: Rc::new(loss), first: self.inputs.len(), takes: takes.to_vec() });
+        self.inputs.extend(more);
+        self
+    }
+
+    /// What `apply` makes of the inputs `x` for the op and then, if it has one, for its loss.
+    fn through<T: Clone>(&self, x: &[T], mut apply: impl FnMut(&Rc<dyn Op>, &[T]) -> Result<Vec<T>>) -> Result<Vec<T>> {
+        let Some(Loss { op, first, takes }) = &self.loss else { return apply(&self.op, x) };
+        let of = apply(&self.op, &x[..*first])?.swap_remove(0);
+        let inputs: Vec<T> = [of].into_iter().chain(takes.iter().map(|i| x[*i].clone())).collect();
+        apply(op, &inputs)
+    }
+
+    pub(super) fn push(&self, g: &mut Graph, x: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.through(x, |op, x| g.push_shared(op.clone(), x))
+    }
+
+    pub(crate) fn infer(&self) -> Result<Outputs> {
+        let mut out = Outputs::default();
+        self.through(&self.specs(), |op, x| {
+            out = op.infer(x)?;
+            Ok(out.y.clone())
+        })?;
+        Ok(out)
+    }
+
+    pub(super) fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
+        self.through(x, |op, x| Ok(op.reference(x))).expect("a reference has no errors")
+    }
+
+    /// Of a forward pass.
+    pub(crate) fn cost(&self) -> Result<Cost> {
+        let mut sum = Cost::default();
+        self.through(&self.specs(), |op, x| {
+            let cost = op.cost(x);
+            sum = Cost { flops: sum.flops + cost.flops, bytes: sum.bytes + cost.bytes };
+            Ok(op.infer(x)?.y)
+        })?;
+        Ok(sum)
+    }
+
+    fn specs(&self) -> Vec<Spec> {
         self.inputs.iter().map(|i| i.spec.clone()).collect()
     }
 

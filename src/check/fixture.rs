@@ -4,7 +4,7 @@ use super::case::{Case, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::Result;
 use crate::gpu::{Buffer, Gpu, Target};
-use crate::graph::{Draft, Dtype, Graph, Init, Mode, Plan, Tensor};
+use crate::graph::{Draft, DraftOptions, Dtype, Graph, Init, Mode, Plan, Tensor};
 
 /// Guard-zone elements around every buffer (256 bytes, the alignment of bindings).
 const GUARD: usize = 64;
@@ -45,7 +45,7 @@ impl CaseGraph {
             }
         };
         let inputs: Vec<Tensor> = case.inputs.iter().enumerate().map(tensor).collect();
-        let out = case.op.infer(&case.specs())?;
+        let out = case.infer()?;
         let in_place = |o: usize| out.in_place.iter().any(|(at, _)| *at == o);
         let all = |o: &usize| out.y[*o].dtype == Dtype::F32 && !in_place(*o);
         let seeded: Vec<usize> = match (&case.seeded, case.inputs.iter().any(Input::wants_gradient)) {
@@ -55,7 +55,7 @@ impl CaseGraph {
         };
         let (mut outputs, mut seeds) = (vec![], vec![]);
         for _ in 0..times {
-            outputs = graph.push_shared(case.op.clone(), &inputs)?;
+            outputs = case.push(&mut graph, &inputs)?;
             seeds.extend(seeded.iter().map(|&o| (outputs[o], format!("dy{o}"))));
         }
         Ok(CaseGraph { graph, inputs, outputs, seeded, seeds })
@@ -63,7 +63,8 @@ impl CaseGraph {
 
     fn draft(&self, target: Target, replicas: usize, guard: usize) -> Result<Draft> {
         let seeds: Vec<(Tensor, &str)> = self.seeds.iter().map(|(t, name)| (*t, name.as_str())).collect();
-        Draft::guarded(&self.graph, target, replicas, &self.outputs, &seeds, guard)
+        let options = DraftOptions { guard, ..Default::default() };
+        Draft::with(&self.graph, target, replicas, &self.outputs, &seeds, options)
     }
 }
 

@@ -12,13 +12,15 @@ pub struct Check {
     pub targets: Vec<Target>,
 }
 
-/// Every case of `ops` with the portable kernels and, where they differ, with those of the adapter's own target and, in
-/// half precision, if the adapter has it, with the portable ones and those of cooperative matrices; software adapters
-/// are spared that of large cases, which would take most of the time.
+/// Every case of `ops` with the portable kernels and, where they differ, with those of the adapter's own target, with
+/// the portable ones for its subgroups and, in half precision, if the adapter has it, with the portable ones and those
+/// of cooperative matrices; software adapters are spared half precision in large cases, which would take most of the
+/// time.
 ///
 /// # Errors
 /// Whatever an op raises while it describes its dispatches.
 pub fn list(ops: &[&Entry], adapter: &Adapter) -> Result<Vec<Check>> {
+    let own = [adapter.target(), Target { subgroup: adapter.target().subgroup, ..Target::PORTABLE }];
     let mut halves = vec![];
     if let Ok(half) = adapter.target_of(Precision::F16) {
         halves.push(Target::PORTABLE.with(Precision::F16));
@@ -29,7 +31,7 @@ pub fn list(ops: &[&Entry], adapter: &Adapter) -> Result<Vec<Check>> {
         let (mut targets, mut drafts) = (vec![Target::PORTABLE], vec![case.draft(Target::PORTABLE)?]);
         let is_tried = case.halves && (adapter.kind != AdapterKind::Software || !case.is_large());
         let halves = halves.iter().filter(|_| is_tried);
-        for &target in [&adapter.target()].into_iter().chain(halves) {
+        for &target in own.iter().chain(halves) {
             let draft = case.draft(target)?;
             if drafts.iter().all(|other| other.steps() != draft.steps()) {
                 targets.push(target);

@@ -12,7 +12,7 @@ mod list;
 mod report;
 mod run;
 
-pub use case::{Case, Fill, Input, InputRole, Tolerance};
+pub use case::{Case, Fill, Input, InputRole, Loss, Tolerance};
 pub use entry::Entry;
 pub(crate) use entry::joined;
 pub(crate) use fixture::{Fixture, Prepared};

@@ -64,7 +64,7 @@ impl Expected {
             let mapped = |direction: Vec<f64>| direction.into_iter().map(map).collect::<Vec<_>>();
             directions.map(|(_, of)| slope(case, prepared.seeded(), &x, &dy, i, &mapped(of))).collect()
         };
-        let y = case.op.reference(&x);
+        let y = case.reference(&x);
         Expected { y, slopes: case.inputs.iter().enumerate().map(slopes).collect() }
     }
 }
@@ -144,7 +144,7 @@ fn compare(
     failures: &mut Vec<String>,
 ) -> (f64, Option<f64>) {
     let want = &expected.y;
-    let dtypes: Vec<Dtype> = case.op.infer(&case.specs()).expect("inferred before").y.iter().map(|s| s.dtype).collect();
+    let dtypes: Vec<Dtype> = case.infer().expect("inferred before").y.iter().map(|s| s.dtype).collect();
     assert_eq!(run.y.len(), want.len(), "{}: the reference has as many outputs as the op", case.name);
     let mut worst = 0.0f64;
     for (o, (got, want)) in run.y.iter().zip(want).enumerate() {
@@ -207,7 +207,7 @@ fn slope(case: &Case, seeded: &[usize], x: &[Array<f64>], dy: &[Array<f64>], i: 
     let value = |step: f64| -> f64 {
         let mut x = x.to_vec();
         x[i].data_mut().iter_mut().zip(direction).for_each(|(v, d)| *v += step * d);
-        let y = case.op.reference(&x);
+        let y = case.reference(&x);
         let product =
             |(&o, dy): (&usize, &Array<f64>)| y[o].data().iter().zip(dy.data()).map(|(y, dy)| y * dy).sum::<f64>();
         seeded.iter().zip(dy).map(product).sum()

@@ -94,11 +94,21 @@ impl Launch {
     }
 }
 
+/// The pass of a plan that a dispatch is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    Forward,
+    Backward,
+    /// Forward and backward at once.
+    Both,
+}
+
 /// One kernel call, as plain data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch {
     /// The op it belongs to, for errors and profiles.
     pub op: &'static str,
+    pub pass: Pass,
     pub shader: &'static Shader,
     pub entry: &'static str,
     pub constants: Vec<(&'static str, f64)>,
@@ -132,6 +142,7 @@ pub struct SliceSum {
 pub struct Recorder {
     pub target: Target,
     pub op: &'static str,
+    pub pass: Pass,
     pub dispatches: Vec<Dispatch>,
     /// Recorded later, at the latest after the dispatches of the pass.
     pub slice_sums: Vec<SliceSum>,
@@ -143,7 +154,8 @@ pub struct Recorder {
 impl Recorder {
     pub fn new(kernels: impl Into<Tuned>) -> Self {
         let Tuned { target, tilings } = kernels.into();
-        Recorder { target, op: "", dispatches: vec![], slice_sums: vec![], tilings, products: vec![] }
+        let (op, pass) = ("", Pass::Forward);
+        Recorder { target, op, pass, dispatches: vec![], slice_sums: vec![], tilings, products: vec![] }
     }
 
     /// The tiling of a product whose sums are in at most so many slices: the one that was chosen, else `default`,
@@ -179,6 +191,7 @@ impl Recorder {
     ) {
         self.dispatches.push(Dispatch {
             op: self.op,
+            pass: self.pass,
             shader,
             entry,
             constants: constants.to_vec(),

@@ -17,7 +17,7 @@ mod tiling;
 pub use adapter::{Adapter, AdapterKind, CooperativeMatrix, Precision, Target, adapters, preferred};
 pub use buffer::{Buffer, Element};
 pub use device::Gpu;
-pub use dispatch::{Dispatch, Grid, Launch, MAX_ITERATIONS, Recorder, SliceSum, Slot, View};
+pub use dispatch::{Dispatch, Grid, Launch, MAX_ITERATIONS, Pass, Recorder, SliceSum, Slot, View};
 pub use kernel::{Binding, Params, Shader, UniformField, parse_wgsl};
 pub use pace::Pace;
 pub use recording::Recording;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::memory::{Lifetime, SlotInfo};
-use super::op::{Bound, Io, Op, Sink, Spec};
+use super::op::{Bound, Io, Loss, Op, Sink, Spec};
 use super::params::ALIGN;
 use super::{Graph, Node, Storage, StorageKind, Tensor, slice_sums};
 use crate::core::error::{Error, Result};
-use crate::gpu::{Recorder, SliceSum, Slot, View};
+use crate::gpu::{Pass, Recorder, SliceSum, Slot, View};
 
 /// Names under which the arenas of a model are bound.
 pub(super) const PARAMS: &str = "params";
@@ -187,34 +187,69 @@ impl<'g> Builder<'g> {
         self.graph.nodes.iter().any(|n| n.x.iter().any(|x| self.graph.tensors[x.0].1 == storage))
     }
 
-    /// Whether backward does what forward does, too.
-    fn joins_passes(&self, node: &Node, seeds: &[(Tensor, &str)]) -> bool {
-        let specs: Vec<Spec> = node.x.iter().map(|t| self.graph.tensors[t.0].0.clone()).collect();
+    /// Whether the caller differentiates this output of an op, which no other op reads.
+    fn is_loss(&self, node: &Node, seeds: &[(Tensor, &str)]) -> bool {
         seeds.iter().any(|(t, _)| *t == node.y[0])
             && node.y.iter().all(|t| !self.reads.contains_key(&self.graph.memory_of(*t)))
-            && self.graph.storages[self.graph.tensors[node.y[0].0].1.0].wants_gradient
-            && node.op.joins_passes(&specs)
+            && self.wants_gradient(node.y[0])
+    }
+
+    /// The op that computes what a loss is of, if only the loss reads that, and nobody what the op computes besides.
+    fn source(&self, loss: &Node) -> Option<usize> {
+        let storage = |t: &Tensor| self.graph.tensors[t.0].1;
+        let reads = |t: &Tensor| {
+            let by_caller = usize::from(self.kept.contains(&storage(t)));
+            by_caller + self.reads.get(&storage(t)).copied().unwrap_or(0)
+        };
+        let (p, labels) = loss.x.split_first()?;
+        let computes_p = |node: &Node| node.y.first().is_some_and(|y| storage(y) == storage(p));
+        let source = self.graph.nodes.iter().position(computes_p)?;
+        let is_sole = reads(p) == 1 && self.graph.nodes[source].y[1..].iter().all(|t| reads(t) == 0);
+        let of_p_alone = self.wants_gradient(*p) && !labels.iter().any(|t| self.wants_gradient(*t));
+        (is_sole && of_p_alone).then_some(source)
+    }
+
+    fn wants_gradient(&self, t: Tensor) -> bool {
+        self.graph.storages[self.graph.tensors[t.0].1.0].wants_gradient
+    }
+
+    /// Leaves forward to backward where a dispatch does both: of a loss, or of the op that computes what it is of.
+    fn join_passes(&self, ios: &mut [Io], seeds: &[(Tensor, &str)]) {
+        let nodes = &self.graph.nodes;
+        for (i, loss) in nodes.iter().enumerate().filter(|(_, node)| self.is_loss(node, seeds)) {
+            if let Some(source) = self.source(loss) {
+                let of = Loss { node: i, op: loss.op.clone(), io: Box::new(ios[i].clone()) };
+                let joined = Io { loss: Some(of), with_forward: true, ..ios[source].clone() };
+                if nodes[source].op.joins_loss(&joined) {
+                    (ios[source], ios[i].with_forward) = (joined, true);
+                    continue;
+                }
+            }
+            let specs: Vec<Spec> = loss.x.iter().map(|t| self.graph.tensors[t.0].0.clone()).collect();
+            ios[i].with_forward = loss.op.joins_passes(&specs);
+        }
     }
 
     /// `seeds`: of backward, if it follows.
     pub fn forward(&mut self, seeds: &[(Tensor, &str)], r: &mut Recorder) -> Result<Vec<Io>> {
-        let mut ios = Vec::with_capacity(self.graph.nodes.len());
-        for node in &self.graph.nodes {
-            let io = Io {
-                replicas: self.replicas,
-                x: node.x.iter().map(|&t| self.bound(t)).collect(),
-                y: node.y.iter().map(|&t| self.bound(t)).collect(),
-                saved: node.saved.iter().map(|s| self.temporary(&*node.op, s)).collect(),
-                scratch: node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect(),
-                with_forward: self.joins_passes(node, seeds),
-                dy: vec![],
-                dx: vec![],
-            };
-            if !io.with_forward {
-                r.op = node.op.name();
-                node.op.forward(&io, r)?;
-            }
-            ios.push(io);
+        let graph = self.graph;
+        let io = |node: &Node| Io {
+            replicas: self.replicas,
+            x: node.x.iter().map(|&t| self.bound(t)).collect(),
+            y: node.y.iter().map(|&t| self.bound(t)).collect(),
+            saved: node.saved.iter().map(|s| self.temporary(&*node.op, s)).collect(),
+            scratch: node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect(),
+            with_forward: false,
+            loss: None,
+            dy: vec![],
+            dx: vec![],
+        };
+        let mut ios: Vec<Io> = graph.nodes.iter().map(io).collect();
+        self.join_passes(&mut ios, seeds);
+        r.pass = Pass::Forward;
+        for (node, io) in graph.nodes.iter().zip(&ios).filter(|(_, io)| !io.with_forward) {
+            r.op = node.op.name();
+            node.op.forward(io, r)?;
         }
         Ok(ios)
     }
@@ -239,10 +274,16 @@ impl<'g> Builder<'g> {
             self.gradients.insert(storage, View { slot, offset: 0, len });
         }
         let mut contributed = vec![];
-        for (node, mut io) in self.graph.nodes.iter().zip(ios).rev() {
+        let joined: Vec<usize> = ios.iter().filter_map(|io| io.loss.as_ref()).map(|loss| loss.node).collect();
+        let all = self.graph.nodes.iter().zip(ios).enumerate().rev();
+        for (_, (node, mut io)) in all.filter(|(i, _)| !joined.contains(i)) {
             io.dy = node.y.iter().map(|&t| self.gradient(t)).collect();
-            if io.dy.iter().all(Option::is_none) {
-                continue;
+            match &mut io.loss {
+                Some(Loss { node, io, .. }) => {
+                    io.dy = self.graph.nodes[*node].y.iter().map(|&t| self.gradient(t)).collect();
+                }
+                None if io.dy.iter().all(Option::is_none) => continue,
+                None => {}
             }
             let passes = node.op.passes_gradient();
             let sink = |&t: &Tensor| match passes && self.pass_gradient(node.y[0], t, &mut contributed) {
@@ -262,8 +303,12 @@ impl<'g> Builder<'g> {
             if io.dx.iter().any(Option::is_some) {
                 // Backward has its own working memory: that of forward may be reused already.
                 io.scratch = node.scratch.iter().map(|s| self.temporary(&*node.op, s)).collect();
-                r.op = node.op.name();
+                (r.op, r.pass) = (node.op.name(), if io.with_forward { Pass::Both } else { Pass::Backward });
                 node.op.backward(&io, r)?;
+                if let Some(Loss { op, io, .. }) = &io.loss {
+                    (r.op, r.pass) = (op.name(), Pass::Forward);
+                    op.forward(io, r)?;
+                }
                 // Gradients of computed tensors are read by the ops that computed them.
                 let arena = self.arena_slot.get(GRADS);
                 match r.slice_sums.iter().any(|sum| Some(&sum.into.slot) != arena) {

@@ -94,7 +94,7 @@ pub(super) fn assign(slots: &[SlotInfo], dispatches: &[Dispatch]) -> Assignment 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{Grid, Shader, Slot, View};
+    use crate::gpu::{Grid, Pass, Shader, Slot, View};
 
     static NONE: Shader = Shader::new("none.wgsl", "");
 
@@ -103,6 +103,7 @@ mod tests {
         let bindings = slots.iter().map(|&s| ("x", View { slot: Slot(s), offset: 0, len: 1 })).collect();
         Dispatch {
             op: "test",
+            pass: Pass::Forward,
             shader: &NONE,
             entry: "test",
             constants: vec![],

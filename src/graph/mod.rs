@@ -13,7 +13,7 @@ pub mod slice_sums;
 pub use data::{BufferData, Content, Place, PlanData, StepData};
 pub use op::{Bound, Cost, Dtype, Io, Op, Outputs, Sink, Spec};
 pub use params::{Init, Layout, Param};
-pub use plan::{Arenas, Draft, Plan};
+pub use plan::{Arenas, Draft, DraftOptions, Plan};
 
 use std::collections::HashSet;
 use std::rc::Rc;

@@ -1,6 +1,8 @@
 //! What an op is: shape inference, forward and backward dispatches, and a simple f64 reference.
 
+use std::any::Any;
 use std::fmt::Debug;
+use std::rc::Rc;
 
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -73,6 +75,15 @@ pub struct Sink {
     pub accumulate: bool,
 }
 
+/// A loss whose gradient is computed by the op that it reads.
+#[derive(Clone, Debug)]
+pub(super) struct Loss {
+    /// Its number in the graph.
+    pub node: usize,
+    pub op: Rc<dyn Op>,
+    pub io: Box<Io>,
+}
+
 /// The buffers of one op in a plan.
 #[derive(Clone, Debug)]
 pub struct Io {
@@ -83,6 +94,7 @@ pub struct Io {
     pub(super) saved: Vec<Bound>,
     pub(super) scratch: Vec<Bound>,
     pub(super) with_forward: bool,
+    pub(super) loss: Option<Loss>,
     pub(super) dy: Vec<Option<View>>,
     pub(super) dx: Vec<Option<Sink>>,
 }
@@ -104,9 +116,15 @@ impl Io {
         &self.scratch[i]
     }
 
-    /// Whether backward computes the outputs, too, see [`Op::joins_passes`].
+    /// Whether backward computes the outputs, too, see [`Op::joins_passes`] and [`Op::joins_loss`].
     pub fn with_forward(&self) -> bool {
         self.with_forward
+    }
+
+    /// The loss whose gradient this op computes, if that is a `T`, and its buffers; see [`Op::joins_loss`].
+    pub fn loss<T: Op>(&self) -> Option<(&T, &Io)> {
+        let Loss { op, io, .. } = self.loss.as_ref()?;
+        Some(((&**op as &dyn Any).downcast_ref()?, io))
     }
 
     /// Gradient of output `i`; `None` if nothing trained depends on it.
@@ -133,7 +151,7 @@ pub struct Cost {
     pub bytes: f64,
 }
 
-pub trait Op: Debug {
+pub trait Op: Debug + Any {
     fn name(&self) -> &'static str;
 
     /// Shapes and types of the outputs. Every shape error is raised here.
@@ -154,6 +172,13 @@ pub trait Op: Debug {
     /// Whether one dispatch can do forward and backward of these inputs: for a loss that the caller differentiates and
     /// that no other op reads, forward is then left to backward.
     fn joins_passes(&self, _x: &[Spec]) -> bool {
+        false
+    }
+
+    /// Whether one dispatch can do forward and backward of this op and the gradient of the loss [`Io::loss`], which
+    /// alone reads output 0; no op reads another output. Forward is then left to backward, which has no [`Io::dy`], and
+    /// the forward pass of the loss follows it.
+    fn joins_loss(&self, _io: &Io) -> bool {
         false
     }
 

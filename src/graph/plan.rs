@@ -7,7 +7,7 @@ use super::memory::{Assignment, Lifetime, SlotInfo, assign};
 use super::{Graph, Layout, Tensor};
 use crate::core::error::{Error, Result};
 use crate::gpu::{
-    Buffer, Dispatch, Element, Gpu, Recorder, Recording, SliceSum, Slot, TiledProduct, Tuned, View, texture_len,
+    Buffer, Dispatch, Element, Gpu, Pass, Recorder, Recording, SliceSum, Slot, TiledProduct, Tuned, View, texture_len,
 };
 
 /// The dispatches of a graph and the memory they need, before any of it exists on a device.
@@ -17,11 +17,19 @@ pub struct Draft {
     pub(super) slots: Vec<SlotInfo>,
     pub(super) memory: Assignment,
     pub(super) views: HashMap<Tensor, TensorViews>,
-    /// How many of the dispatches are the forward pass.
-    forward: usize,
     products: Vec<TiledProduct>,
     /// Sums that are left to the optimiser.
     left: Vec<SliceSum>,
+}
+
+/// How the dispatches of a graph are recorded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DraftOptions {
+    /// Elements around each tensor; tensors share no memory if there are any. For the op checks.
+    pub guard: usize,
+    /// In a training step: gradients of parameters that are computed in slices are left to be summed by the optimiser
+    /// of [`Draft::update`], which must run next. The slices lie behind the gradients.
+    pub leaves_sums: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,38 +79,26 @@ impl Draft {
         keep: &[Tensor],
         seeds: &[(Tensor, &str)],
     ) -> Result<Draft> {
-        Draft::guarded(graph, kernels, replicas, keep, seeds, 0)
+        Draft::with(graph, kernels, replicas, keep, seeds, DraftOptions::default())
     }
 
-    /// As `new`, with `guard` elements around each tensor and no sharing of memory, for the op checks.
-    pub fn guarded(
+    /// As `new`, with options.
+    pub fn with(
         graph: &Graph,
         kernels: impl Into<Tuned>,
         replicas: usize,
         keep: &[Tensor],
         seeds: &[(Tensor, &str)],
-        guard: usize,
+        options: DraftOptions,
     ) -> Result<Draft> {
-        Draft::record(graph, Recorder::new(kernels), replicas, keep, seeds, guard, false)
-    }
-
-    /// As `new`, for a training step: gradients of parameters that are computed in slices are left to be summed by the
-    /// optimiser of [`Draft::update`], which must run next. The slices lie behind the gradients.
-    pub fn training(
-        graph: &Graph,
-        kernels: impl Into<Tuned>,
-        replicas: usize,
-        keep: &[Tensor],
-        seeds: &[(Tensor, &str)],
-    ) -> Result<Draft> {
-        Draft::record(graph, Recorder::new(kernels), replicas, keep, seeds, 0, true)
+        Draft::record(graph, Recorder::new(kernels), replicas, keep, seeds, options)
     }
 
     /// The dispatches of the graph that ends a step of this one, with an optimiser of its parameters.
     pub fn update(&self, graph: &Graph, kernels: impl Into<Tuned>) -> Result<Draft> {
         let mut r = Recorder::new(kernels);
         r.slice_sums = self.left.clone();
-        Draft::record(graph, r, self.replicas, &[], &[], 0, false)
+        Draft::record(graph, r, self.replicas, &[], &[], DraftOptions::default())
     }
 
     fn record(
@@ -111,14 +107,12 @@ impl Draft {
         replicas: usize,
         keep: &[Tensor],
         seeds: &[(Tensor, &str)],
-        guard: usize,
-        leaves_sums: bool,
+        DraftOptions { guard, leaves_sums }: DraftOptions,
     ) -> Result<Draft> {
         let keep = keep.iter().map(|t| graph.memory_of(*t)).collect();
         let mut b = Builder::new(graph, replicas, keep, guard);
         let ios = b.forward(seeds, &mut r)?;
         assert!(r.slice_sums.is_empty(), "the optimiser does the sums that are left to it");
-        let forward = r.dispatches.len();
         let left = if seeds.is_empty() { vec![] } else { b.backward(ios, seeds, leaves_sums, &mut r)? };
         let views = (0..graph.tensors.len())
             .map(Tensor)
@@ -126,7 +120,7 @@ impl Draft {
             .collect();
         let memory = assign(&b.slots, &r.dispatches);
         let Recorder { dispatches, products, .. } = r;
-        Ok(Draft { replicas, forward, dispatches, slots: b.slots, memory, views, products, left })
+        Ok(Draft { replicas, dispatches, slots: b.slots, memory, views, products, left })
     }
 
     /// Elements of the gradients of the parameters of all replicas, and of slices behind them.
@@ -135,9 +129,10 @@ impl Draft {
         self.slots.iter().find(is_arena).map_or(0, |slot| slot.len)
     }
 
-    /// Kernel calls of one replay: forward, backward.
+    /// Kernel calls of one replay: forward; backward, or both at once.
     pub fn dispatches(&self) -> (usize, usize) {
-        (self.forward, self.dispatches.len() - self.forward)
+        let forward = self.dispatches.iter().filter(|d| d.pass == Pass::Forward).count();
+        (forward, self.dispatches.len() - forward)
     }
 
     /// The dispatches as data, for profiles and benchmarks.

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::Sink;
-use crate::gpu::{Grid, Recorder, Shader, SliceSum, Slot, View, params, shader};
+use crate::gpu::{Grid, Pass, Recorder, Shader, SliceSum, Slot, View, params, shader};
 
 const SCALAR: Shader = shader!("slice_sums.wgsl");
 /// By whether lengths are multiples of 4.
@@ -148,7 +148,8 @@ pub fn record(r: &mut Recorder, mut sums: Vec<SliceSum>) {
 }
 
 fn dispatch(r: &mut Recorder, sums: &[SliceSum], gradients: View, vec4: bool) {
-    let op = std::mem::replace(&mut r.op, sums[0].op);
+    let before = (r.op, r.pass);
+    (r.op, r.pass) = (sums[0].op, Pass::Backward);
     let width = if vec4 { 4 } else { 1 };
     let mut end = 0;
     let mut parts = sums.iter().map(|sum| {
@@ -176,5 +177,5 @@ fn dispatch(r: &mut Recorder, sums: &[SliceSum], gradients: View, vec4: bool) {
     let most = sums.iter().map(|sum| sum.slices).max().unwrap_or(0);
     let launch = Grid::folded(end, sums[0].replicas).iterations(most + PARTS);
     r.dispatch(&SHADERS[usize::from(vec4)], "slice_sums", &bindings, p, launch);
-    r.op = op;
+    (r.op, r.pass) = before;
 }

@@ -16,6 +16,7 @@ use crate::graph::{Bound, Cost, Graph, Io, Mode, Op, Outputs, Spec, Tensor};
 const SHADER: Shader = shader!("activation.wgsl");
 /// By whether lengths are multiples of 4.
 pub(super) static SHADERS: [Shader; 2] = [SHADER, SHADER.with(&["VEC4"])];
+pub(super) static IN_PLACE: [Shader; 2] = [SHADER.with(&["IN_PLACE"]), SHADER.with(&["IN_PLACE", "VEC4"])];
 
 params! {
     struct Params {
@@ -101,8 +102,8 @@ struct Activate {
 
 impl Activate {
     /// For `len` elements of each replica.
-    fn params(&self, len: usize, replicas: usize) -> (&'static Shader, Params) {
-        let (shader, width) = variants::by_row(len, &SHADERS[0], &SHADERS[1]);
+    fn params(&self, [scalar, vec4]: &'static [Shader; 2], len: usize, replicas: usize) -> (&'static Shader, Params) {
+        let (shader, width) = variants::by_row(len, scalar, vec4);
         let (threshold, scale) = dropout_threshold(self.p);
         let (slope, curve) = match self.f {
             Activation::Identity => (1.0, 0),
@@ -141,13 +142,13 @@ pub(super) fn activate_in_place(
     replicas: usize,
 ) {
     let (p, stream) = dropout.unwrap_or((0.0, 0));
-    let (shader, p) = Activate { f, p, stream }.params(y.shape.len(), replicas);
-    r.dispatch(shader, "activation_forward_in_place", &[("clock", clock), ("y", y.view)], p, items(&p));
+    let (shader, p) = Activate { f, p, stream }.params(&IN_PLACE, y.shape.len(), replicas);
+    r.dispatch(shader, "activation_forward", &[("clock", clock), ("y", y.view)], p, items(&p));
 }
 
 /// Records the gradient `g` before f of `dy` after it, of `len` elements of all replicas with output `y`.
 pub(super) fn activation_gradient(r: &mut Recorder, f: Activation, [y, dy, g]: [View; 3], len: usize) {
-    let (shader, p) = Activate { f, p: 0.0, stream: 0 }.params(len, 1);
+    let (shader, p) = Activate { f, p: 0.0, stream: 0 }.params(&SHADERS, len, 1);
     let bindings = [("clock", y), ("grad_y", dy), ("saved_y", y), ("grad_x", g)];
     r.dispatch(shader, "activation_backward", &bindings, p, items(&p));
 }
@@ -170,7 +171,7 @@ impl Op for Activate {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let (shader, p) = self.params(io.x(0).shape.len(), io.replicas);
+        let (shader, p) = self.params(&SHADERS, io.x(0).shape.len(), io.replicas);
         let bindings = [("clock", Activate::clock(io)), ("x", io.x(0).view), ("y", io.y(0).view)];
         r.dispatch(shader, "activation_forward", &bindings, p, items(&p));
         Ok(())
@@ -178,7 +179,7 @@ impl Op for Activate {
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let (Some(dy), Some(dx)) = (io.dy(0), io.dx(0)) else { return Ok(()) };
-        let (shader, p) = self.params(io.x(0).shape.len(), io.replicas);
+        let (shader, p) = self.params(&SHADERS, io.x(0).shape.len(), io.replicas);
         let p = Params { accumulate: dx.accumulate.into(), ..p };
         let bindings = [("clock", Activate::clock(io)), ("grad_y", dy), ("saved_y", io.y(0).view), ("grad_x", dx.view)];
         r.dispatch(shader, "activation_backward", &bindings, p, items(&p));

@@ -5,11 +5,9 @@
 //! The accumulator's initial value is the caller's, [`INITIAL`] in Keras and AACNN21. Elements with w = grad = 0
 //! (padding of an arena) stay 0.
 
-use std::rc::Rc;
-
 use super::Entry;
-use super::arena::{self, Arena, Ending, Optimiser, PART, Sliced, Update};
-use super::track::{self, End, NEVER};
+use super::arena::{self, Arena, Optimiser, PART, Update};
+use super::track::End;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::Result;
@@ -97,21 +95,13 @@ fn cases() -> Vec<Case> {
     let large = Adagrad { lr: 1.0, eps: 0.3 };
     let mut padding = case("padding", 8, 0.0, large);
     padding.inputs = vec![Input::data([8]).filled(Fill::Given(vec![0.0; 8])); 3];
-    let sliced = |name, len, most| {
-        let op = Sliced { op: large, most };
-        Case { op: Rc::new(op), ..case(name, len, 0.1, large) }
-    };
-    let mut ends = case("at the end of a step", 1028, 0.0, large);
-    ends.inputs.extend(track::inputs(Input::data([2]), 7, NEVER));
-    vec![
-        Case { op: Rc::new(Ending { op: large, batches: 5 }), ..ends },
+    let alone = vec![
         case("one vec4", 4, 0.1, Adagrad::default()),
         case("long steps", 1028, 0.0, large),
         padding,
-        sliced("in slices", 192, 128),
-        sliced("in slices of two replicas", 128, 256),
         case("real", 55_424, 0.1, Adagrad::default()).bench(),
-    ]
+    ];
+    alone.into_iter().chain(arena::cases(large, |name, len| case(name, len, 0.1, large))).collect()
 }
 
 pub(crate) const OP: Entry =

@@ -11,11 +11,9 @@
 //! does without a cycle of the momentum: over the first three tenths of the steps (in whole steps) from a 25th of the
 //! maximum to it, then to a 10 000th of the start, both along half a cosine.
 
-use std::rc::Rc;
-
 use super::Entry;
-use super::arena::{self, Arena, Ending, Optimiser, PART, Sliced, Update};
-use super::track::{self, End, NEVER};
+use super::arena::{self, Arena, Optimiser, PART, Update};
+use super::track::End;
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -189,13 +187,7 @@ fn cases() -> Vec<Case> {
         let cycle = Adam { one_cycle: Some(steps), ..decoupled };
         cases.push(case(&format!("step {at} of a cycle of {steps}"), 64, at, cycle).forward_tolerance(2e-6, 2e-6));
     }
-    for (name, len, most) in [("in slices", 192, 128), ("in slices of two replicas", 128, 256)] {
-        let op = Sliced { op: large, most };
-        cases.push(Case { op: Rc::new(op), ..case(name, len, 7, large) });
-    }
-    let mut ends = case("at the end of a step", 1028, 7, large);
-    ends.inputs.extend(track::inputs(Input::data([2]), 7, NEVER));
-    cases.push(Case { op: Rc::new(Ending { op: large, batches: 5 }), ..ends });
+    cases.extend(arena::cases(large, |name, len| case(name, len, 7, large)));
     cases.push(case("real", 55_424, 1000, att).bench());
     cases
 }

@@ -3,8 +3,10 @@
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::rc::Rc;
 
-use super::track::{self, End, Tail};
+use super::track::{self, End, NEVER, Tail};
+use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Params, Recorder, Shader, View, params};
@@ -157,11 +159,12 @@ fn sums(r: &mut Recorder, grads: View) -> (Vec<Sum>, View) {
     (sums, whole)
 }
 
-/// The inputs and outputs of an optimiser, w and others (P) each, and what is updated.
+/// The inputs and outputs of an optimiser: w, grad and others (P) each, of which all but grad are updated, and maybe a
+/// clock.
 pub(super) fn infer(op: &'static str, expected: &str, x: &[Spec], in_place: Vec<(usize, usize)>) -> Result<Outputs> {
-    let (w, clock) = (&x[0], Spec::u32([4]));
-    let len = w.shape.len();
-    let fits = x.iter().all(|s| *s == Spec::f32([len]) || *s == clock);
+    let (w, len) = (&x[0], x[0].shape.len());
+    let (arenas, clock) = x.split_at(in_place.len() + 1);
+    let fits = arenas.iter().all(|s| *s == Spec::f32([len])) && clock.iter().all(|s| *s == Spec::u32([4]));
     if !fits || len == 0 || !len.is_multiple_of(4) {
         let got: Vec<String> = x.iter().map(|s| s.shape.to_string()).collect();
         return Err(Error::shape(op, expected, got.join(", ")));
@@ -175,16 +178,18 @@ pub(super) fn push(g: &mut Graph, op: impl Optimiser + 'static, x: &[Tensor], en
         None => g.push(op, x).map(drop),
         Some(end) => {
             let x = [x, &end.tensors()].concat();
-            g.push(Ending { op, batches: end.batches }, &x).map(drop)
+            g.push(Ending { op, batches: end.batches, most: PART }, &x).map(drop)
         }
     }
 }
 
 /// An optimiser and the end of the step: its inputs, then those of [`track`], and outputs likewise.
 #[derive(Debug)]
-pub(super) struct Ending<O> {
+struct Ending<O> {
     pub op: O,
     pub batches: usize,
+    /// Elements bound at once.
+    pub most: usize,
 }
 
 /// Of the inputs those of the optimiser.
@@ -208,7 +213,7 @@ impl<O: Optimiser> Op for Ending<O> {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let tail = Tail::of(io, io.inputs() - track::INPUTS, self.batches);
-        self.op.record_all(io, r, PART, Some(&tail))
+        self.op.record_all(io, r, self.most, Some(&tail))
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
@@ -223,7 +228,7 @@ impl<O: Optimiser> Op for Ending<O> {
 
 /// The op in smaller slices than an adapter requires, to check that slicing changes nothing.
 #[derive(Debug)]
-pub(super) struct Sliced<O> {
+struct Sliced<O> {
     pub op: O,
     pub most: usize,
 }
@@ -248,6 +253,18 @@ impl<O: Optimiser> Op for Sliced<O> {
     fn cost(&self, x: &[Spec]) -> Cost {
         self.op.cost(x)
     }
+}
+
+/// Cases of arenas in slices, of the end of a step, and of both, for an optimiser with this case for a length.
+pub(super) fn cases<O: Optimiser + Copy>(op: O, case: impl Fn(&str, usize) -> Case) -> Vec<Case> {
+    let slices = [("in slices", 192, 128), ("in slices of two replicas", 128, 256)];
+    let sliced = slices.map(|(name, len, most)| Case { op: Rc::new(Sliced { op, most }), ..case(name, len) });
+    let ending = [("whole", 1028, PART), slices[0], slices[1]].map(|(name, len, most)| {
+        let mut ending = case(&format!("at the end of a step, {name}"), len);
+        ending.inputs.extend(track::inputs(Input::data([2]), 7, NEVER));
+        Case { op: Rc::new(Ending { op, batches: 5, most }), ..ending }
+    });
+    sliced.into_iter().chain(ending).collect()
 }
 
 #[cfg(test)]

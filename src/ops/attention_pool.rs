@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
+use super::masked_bce::{self, MaskedBce, Mean, Normalisation};
 use super::{Entry, variants};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
@@ -20,20 +21,29 @@ use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::onnx::operators::{Attribute, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("attention_pool.wgsl");
-static VEC4: Shader = SHADER.with(&["VEC4"]);
+const SHADER: Shader = shader!("attention_pool.wgsl", "shared/masked_bce.wgsl");
+/// By whether the gradient of the loss is computed, too, and whether K is a multiple of 4.
+static SHADERS: [[Shader; 2]; 2] =
+    [[SHADER, SHADER.with(&["VEC4"])], [SHADER.with(&["BCE"]), SHADER.with(&["BCE", "VEC4"])]];
 
 params! {
     struct Params {
-        b: u32, t: u32, k: u32, lengths_stride: u32, slice: u32, accumulate: u32, softmax: u32,
+        mean: Mean, b: u32, t: u32, k: u32, classes: u32, lengths_stride: u32, slice: u32,
+        accumulate: u32, softmax: u32,
     }
 }
 
 /// Instances that a backward invocation works on.
 const SLICE: usize = 16;
+/// Most instances with which one dispatch does both passes.
+const FEW: usize = 2 * SLICE;
 /// More instances than this are summed in slices.
 const MANY: usize = 1 << 14;
 const MANY_SLICE: usize = 1 << 10;
+/// Most labels that an invocation counts for the gradient of a loss: beyond, a dispatch for the loss is faster.
+const MOST_LABELS: usize = 256;
+/// Invocations of a workgroup.
+const WORKGROUP: usize = 64;
 
 /// How attention logits become weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -59,18 +69,26 @@ pub fn attention_pool(g: &mut Graph, logits: Tensor, lengths: Tensor, pooling: P
     Ok((outputs[0], outputs[1]))
 }
 
-/// The kernel variant for K and its vector width.
-fn kernels(k: usize) -> (&'static Shader, usize) {
-    variants::by_row(k, &SHADER, &VEC4)
+/// The kernel variant for K, with the gradient of the `loss` or without.
+fn shader(k: usize, loss: bool) -> &'static Shader {
+    let [scalar, vec4] = &SHADERS[usize::from(loss)];
+    variants::by_row(k, scalar, vec4).0
+}
+
+/// B, T and K.
+fn dims(io: &Io) -> [usize; 3] {
+    let [b, t, k] = *io.y(1).shape.dims() else { unreachable!("inferred before") };
+    [b, t, k]
 }
 
 fn params(io: &Io, pooling: Pooling) -> Params {
-    let [b, t, k] = *io.y(1).shape.dims() else { unreachable!("inferred before") };
-    let (_, width) = kernels(k);
+    let [b, t, k] = dims(io);
     Params {
+        mean: Normalisation::Observed.into(),
         b: b as u32,
         t: t as u32,
-        k: (k / width) as u32,
+        k: (k / variants::row_width(k)) as u32,
+        classes: k as u32,
         lengths_stride: io.x(1).stride as u32,
         slice: SLICE as u32,
         accumulate: 0,
@@ -101,10 +119,10 @@ impl Op for AttentionPool {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let p = params(io, self.pooling);
-        let (shader, _) = kernels(io.y(1).shape.last());
+        let shader = shader(io.y(1).shape.last(), false);
         let inputs = [("logits", io.x(0).view), ("lengths", io.x(1).view)];
         let (y, weights, total) = (("y", io.y(0).view), ("weights", io.y(1).view), ("saved_total", io.saved(0).view));
-        let clips = Grid::items((p.b * p.k) as usize, 64, io.replicas);
+        let clips = Grid::items((p.b * p.k) as usize, WORKGROUP, io.replicas);
         if p.t as usize <= MANY {
             let bindings = [&inputs[..], &[y, weights, total]].concat();
             r.dispatch(shader, "attention_pool_forward", &bindings, p, clips.iterations(3 * p.t as usize));
@@ -113,31 +131,45 @@ impl Op for AttentionPool {
         let partial = ("partial", io.scratch(0).view);
         let p = Params { slice: MANY_SLICE as u32, ..p };
         let slices = p.t.div_ceil(p.slice);
-        let launch = Grid::items((p.b * slices * p.k) as usize, 64, io.replicas).iterations(2 * MANY_SLICE);
+        let launch = Grid::items((p.b * slices * p.k) as usize, WORKGROUP, io.replicas).iterations(2 * MANY_SLICE);
         r.dispatch(shader, "attention_pool_forward_slices", &[&inputs[..], &[partial]].concat(), p, launch);
         let launch = clips.iterations(2 * slices as usize);
         r.dispatch(shader, "attention_pool_forward_join", &[inputs[1], partial, y, total], p, launch);
-        let launch = Grid::items((p.b * p.t * p.k) as usize, 64, io.replicas).no_loops();
+        let launch = Grid::items((p.b * p.t * p.k) as usize, WORKGROUP, io.replicas).no_loops();
         r.dispatch(shader, "attention_pool_forward_weights", &[inputs[0], inputs[1], total, weights], p, launch);
         Ok(())
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let dy = io.dy(0).ok_or(Error::NoGradient { op: "attention_pool's weights" })?;
         let dx = io.dx(0).expect("the only input with a gradient");
         let p = Params { accumulate: dx.accumulate.into(), ..params(io, self.pooling) };
-        let bindings = [
-            ("logits", io.x(0).view),
-            ("lengths", io.x(1).view),
-            ("y", io.y(0).view),
-            ("saved_total", io.saved(0).view),
-            ("grad_y", dy),
-            ("grad_logits", dx.view),
-        ];
-        let (shader, _) = kernels(io.y(1).shape.last());
-        let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.k) as usize, 64, io.replicas).iterations(SLICE);
-        r.dispatch(shader, "attention_pool_backward", &bindings, p, grid);
+        let both = [("logits", io.x(0).view), ("lengths", io.x(1).view), ("y", io.y(0).view), ("grad_logits", dx.view)];
+        let [b, t, k] = dims(io);
+        if let Some((loss, of)) = io.loss::<MaskedBce>() {
+            let p = Params { mean: loss.norm.into(), ..p };
+            let grad_loss = of.dy(0).ok_or(Error::NoGradient { op: "masked_bce" })?;
+            let labels = [("targets", of.x(1).view), ("observed", of.x(2).view), ("grad_loss", grad_loss)];
+            let rounds = (b.div_ceil(WORKGROUP) + 1) * (1 + k) + WORKGROUP.ilog2() as usize + 3 * t;
+            let launch = Grid::items((p.b * p.k) as usize, WORKGROUP, io.replicas).iterations(rounds);
+            let bindings = [&both[..], &labels].concat();
+            r.dispatch(shader(k, true), "attention_pool_forward_backward", &bindings, p, launch);
+            return Ok(());
+        }
+        let dy = io.dy(0).ok_or(Error::NoGradient { op: "attention_pool's weights" })?;
+        let bindings = [&both[..], &[("saved_total", io.saved(0).view), ("grad_y", dy)]].concat();
+        let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.k) as usize, WORKGROUP, io.replicas).iterations(SLICE);
+        r.dispatch(shader(k, false), "attention_pool_backward", &bindings, p, grid);
         Ok(())
+    }
+
+    /// With a cross-entropy that is not focal, of the same clips, and few instances: each invocation works on all of a
+    /// clip.
+    fn joins_loss(&self, io: &Io) -> bool {
+        let [b, t, k] = dims(io);
+        io.loss::<MaskedBce>().is_some_and(|(loss, of)| {
+            let fits = loss.focusing.is_none() && of.x(0).shape == io.y(0).shape && of.x(3).view == io.x(1).view;
+            fits && io.x(1).stride == b && t <= FEW && b.div_ceil(WORKGROUP) * k <= MOST_LABELS
+        })
     }
 
     fn reference(&self, x: &[Array<f64>]) -> Vec<Array<f64>> {
@@ -214,7 +246,19 @@ fn softmax(case: Case) -> Case {
     Case { op: Rc::new(AttentionPool { pooling: Pooling::Softmax }), ..case }
 }
 
+/// With the masked binary cross-entropy of its probabilities, a fraction `known` of the labels known.
+fn with_loss(case: Case, norm: Normalisation, known: f64) -> Case {
+    let [b, _, both] = *case.inputs[0].spec.shape.dims() else { unreachable!("logits are (B, T, 2 K)") };
+    let labels = [0.4, known].map(|share| Input::data([b, both / 2]).filled(Fill::Bernoulli(share)));
+    case.with_loss(MaskedBce { norm, focusing: None }, labels.into(), &[2, 3, 1])
+}
+
 fn cases() -> Vec<Case> {
+    use Normalisation::{Clips, Observed};
+    let partial = Normalisation::Partial { alpha: -4.45, beta: 5.45, gamma: 1.0 };
+    let few = |name, k| case(name, [4, 5, k], &[5, 0, 3, 1], [-3.0, 3.0], [-3.0, 3.0]);
+    let clips: Vec<u32> = (0..131).map(|i| i % 4).collect();
+    let many = |name| case(name, [131, 3, 4], &clips, [-3.0, 3.0], [-3.0, 3.0]);
     let mixed: Vec<u32> = (0..13).map(|i| i * 3 % 34).collect();
     vec![
         case("one", [1, 1, 1], &[1], [-1.0, 1.0], [-1.0, 1.0]),
@@ -228,12 +272,29 @@ fn cases() -> Vec<Case> {
         softmax(case("softmax, padding", [4, 5, 7], &[5, 0, 3, 1], [-4.0, 4.0], [-4.0, 4.0])),
         softmax(case("softmax, vec4, large logits", [3, 4, 8], &[4, 2, 3], [-60.0, 60.0], [-4.0, 4.0])),
         softmax(case("softmax, several slices", [13, 33, 11], &mixed, [-3.0, 3.0], [-3.0, 3.0])),
+        with_loss(case("one, with its loss", [1, 1, 1], &[1], [-1.0, 1.0], [-1.0, 1.0]), Observed, 1.0),
+        with_loss(few("padding, with its loss", 7), Observed, 0.4),
+        with_loss(few("padding, with its loss by clips", 7), Clips, 0.3),
+        with_loss(few("padding, with its partial loss, vec4", 8), partial, 0.3),
+        with_loss(few("nothing known, with its loss", 7), Observed, 0.0),
+        with_loss(few("nothing known, with its loss by clips, vec4", 8), Clips, 0.0),
+        with_loss(case("padding only, with its loss", [3, 2, 5], &[0; 3], [-3.0, 3.0], [-3.0, 3.0]), Observed, 0.5),
+        with_loss(many("more clips than invocations, with its loss, vec4"), Observed, 0.3),
+        with_loss(softmax(few("softmax, padding, with its loss", 7)), Observed, 0.4),
+        with_loss(softmax(few("softmax, vec4, with its loss by clips", 8)), Clips, 0.4),
+        with_loss(case("several slices, with its loss", [13, 33, 11], &mixed, [-3.0, 3.0], [-3.0, 3.0]), Observed, 0.4),
         case("many instances", [2, 100_000, 3], &[100_000, 20_000], [-3.0, 3.0], [-3.0, 3.0]),
         softmax(case("softmax, many instances, vec4", [1, 100_000, 4], &[99_999], [-3.0, 3.0], [-3.0, 3.0])),
         case("time and frequency", [32, 240, 20], &[240; 32], [-3.0, 3.0], [-3.0, 3.0]).bench(),
         case("att", [128, 10, 20], &[10; 128], [-3.0, 3.0], [-3.0, 3.0]).bench(),
+        with_loss(case("att, with its loss", [128, 10, 20], &[10; 128], [-3.0, 3.0], [-3.0, 3.0]), Observed, 0.1)
+            .bench(),
     ]
 }
 
-pub(crate) const OP: Entry =
-    Entry { name: "attention_pool", about: "attention over valid instances", shaders: &[&SHADER, &VEC4], cases };
+pub(crate) const OP: Entry = Entry {
+    name: "attention_pool",
+    about: "attention over valid instances",
+    shaders: &[&SHADERS[0][0], &SHADERS[0][1], &SHADERS[1][0], &SHADERS[1][1], &masked_bce::SHADERS[0]],
+    cases,
+};

@@ -6,15 +6,17 @@
 //! other encoding of its clip, as log sum exp(s - max s) - (s_partner - max s). Outputs: loss (1), the mean over the
 //! valid rows, 0 where there is none, and its parts (2): sum and number of rows.
 
-use super::Entry;
 use super::mean_of_rows::{self, mean_of_rows};
+use super::variants::{self, Lanes};
+use super::{Entry, joined};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("contrastive.wgsl");
+const SHADER: Shader = shader!("contrastive.wgsl");
+static SHADERS: Lanes = [SHADER, SHADER.with(&["SUBGROUPS"])];
 
 params! {
     struct Params { batch: u32, width: u32, inverse_tau: f32, side: u32, accumulate: u32 }
@@ -84,12 +86,18 @@ impl Op for Contrastive {
         for side in [0, 1] {
             let bindings = [("x", io.x(side).view), ("unit_rows", units), ("inverse_norms", norms)];
             let launch = Grid::folded(batch, io.replicas).iterations(2 * width.div_ceil(LANES) + LANE_ROUNDS);
-            r.dispatch(&SHADER, "contrastive_forward_units", &bindings, self.params(io, side), launch);
+            r.dispatch(
+                variants::lanes(r.target, &SHADERS),
+                "contrastive_forward_units",
+                &bindings,
+                self.params(io, side),
+                launch,
+            );
         }
         let bindings = [("lengths", lengths), ("unit_rows", units), ("softmax", softmax), ("rows", rows)];
         let columns = (2 * batch).div_ceil(LANES);
         let launch = Grid::folded(2 * batch, io.replicas).iterations(columns * (width + 3) + LANES + LANE_ROUNDS);
-        r.dispatch(&SHADER, "contrastive_forward_rows", &bindings, p, launch);
+        r.dispatch(variants::lanes(r.target, &SHADERS), "contrastive_forward_rows", &bindings, p, launch);
         mean_of_rows(r, rows, io.y(0).view, io.y(1).view, 2 * batch, io.replicas);
         Ok(())
     }
@@ -111,7 +119,7 @@ impl Op for Contrastive {
             ];
             let (batch, columns) = (p.batch as usize, (p.width as usize).div_ceil(LANES));
             let launch = Grid::folded(batch, io.replicas).iterations(columns * (2 * batch + 2) + LANE_ROUNDS);
-            r.dispatch(&SHADER, "contrastive_backward_input", &bindings, p, launch);
+            r.dispatch(variants::lanes(r.target, &SHADERS), "contrastive_backward_input", &bindings, p, launch);
         }
         Ok(())
     }
@@ -162,6 +170,6 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "contrastive",
     about: "contrastive loss of two encodings",
-    shaders: &[&SHADER, &mean_of_rows::SHADER],
+    shaders: &joined::<4>(&[&SHADERS, &mean_of_rows::SHADERS]),
     cases,
 };

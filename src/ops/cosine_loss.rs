@@ -5,16 +5,18 @@
 //! rows' own targets, and a pair whose t equals its own is left out. Outputs: loss (1), the mean over the pairs, 0
 //! where there is none, and its parts (2): sum and number of pairs. Slope of cos by x: (t / |t| - cos x / |x|) / |x|.
 
-use super::Entry;
 use super::mean_of_rows::{self, mean_of_rows};
+use super::variants::{self, Lanes};
+use super::{Entry, joined};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Recorder, Shader, params, shader};
+use crate::gpu::{Grid, Recorder, Shader, Target, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("cosine_loss.wgsl");
-static DIFFER: Shader = SHADER.with(&["DIFFER"]);
+const SHADER: Shader = shader!("cosine_loss.wgsl");
+static SAME: Lanes = [SHADER, SHADER.with(&["SUBGROUPS"])];
+static DIFFER: Lanes = [SHADER.with(&["DIFFER"]), SHADER.with(&["DIFFER", "SUBGROUPS"])];
 
 params! {
     struct Params { batch: u32, width: u32, differ: u32, margin: f32, accumulate: u32 }
@@ -56,8 +58,8 @@ pub fn cosine_margin_loss(
 }
 
 impl CosineLoss {
-    fn shader(&self) -> &'static Shader {
-        if self.margin.is_some() { &DIFFER } else { &SHADER }
+    fn shader(&self, target: Target) -> &'static Shader {
+        variants::lanes(target, if self.margin.is_some() { &DIFFER } else { &SAME })
     }
 
     fn params(&self, io: &Io) -> Params {
@@ -107,7 +109,7 @@ impl Op for CosineLoss {
         }
         let rounds = (p.width as usize).div_ceil(LANES) + 2 * LANE_ROUNDS;
         let launch = Grid::folded(p.batch as usize, io.replicas).iterations(rounds);
-        r.dispatch(self.shader(), "cosine_loss_forward_rows", &bindings, p, launch);
+        r.dispatch(self.shader(r.target), "cosine_loss_forward_rows", &bindings, p, launch);
         mean_of_rows(r, rows, io.y(0).view, io.y(1).view, p.batch as usize, io.replicas);
         Ok(())
     }
@@ -128,7 +130,7 @@ impl Op for CosineLoss {
         ];
         let p = Params { accumulate: dx.accumulate.into(), ..self.params(io) };
         let launch = Grid::items(io.x(0).shape.len(), LANES, io.replicas).no_loops();
-        r.dispatch(self.shader(), "cosine_loss_backward_input", &bindings, p, launch);
+        r.dispatch(self.shader(r.target), "cosine_loss_backward_input", &bindings, p, launch);
         Ok(())
     }
 
@@ -184,6 +186,6 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "cosine_loss",
     about: "cosine embedding loss of pairs",
-    shaders: &[&SHADER, &DIFFER, &mean_of_rows::SHADER],
+    shaders: &joined::<6>(&[&SAME, &DIFFER, &mean_of_rows::SHADERS]),
     cases,
 };

@@ -7,16 +7,19 @@
 //! gamma, beta (F); y as x. The same in training and evaluation.
 
 use super::affine::{self, Place};
-use super::{Entry, variants};
+use super::variants::{self, Lanes};
+use super::{Entry, joined};
 use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
+use crate::gpu::{Grid, Launch, Recorder, Shader, Target, View, params, shader};
 use crate::graph::onnx::operators::{Operators, Value};
 use crate::graph::{Bound, Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("group_norm.wgsl", "shared/place.wgsl");
-static VEC4: Shader = SHADER.with(&["VEC4"]);
+const SHADER: Shader = shader!("group_norm.wgsl", "shared/place.wgsl");
+/// For groups whose columns are no multiples of 4, and for those that are.
+static SCALAR: Lanes = [SHADER, SHADER.with(&["SUBGROUPS"])];
+static VEC4: Lanes = [SHADER.with(&["VEC4"]), SHADER.with(&["VEC4", "SUBGROUPS"])];
 
 params! {
     struct Params {
@@ -68,14 +71,18 @@ fn dims(x: &Bound) -> [usize; 3] {
 }
 
 impl GroupNorm {
-    /// The kernel variant for F columns, and its vector width.
-    fn kernels(&self, f: usize) -> (&'static Shader, usize) {
-        variants::by_row(f / self.groups, &SHADER, &VEC4)
+    /// Of the kernels for F columns.
+    fn width(&self, f: usize) -> usize {
+        variants::row_width(f / self.groups)
+    }
+
+    fn shader(&self, target: Target, f: usize) -> &'static Shader {
+        variants::lanes(target, if self.width(f) == 4 { &VEC4 } else { &SCALAR })
     }
 
     fn params(&self, io: &Io) -> Params {
         let [b, t, f] = dims(io.x(0));
-        let (_, width) = self.kernels(f);
+        let width = self.width(f);
         let place = |i: usize| Place::new(0, io.x(i).stride / width);
         Params {
             gamma: place(2),
@@ -103,7 +110,8 @@ impl GroupNorm {
 
     /// The gradients of gamma and beta from each clip's sums, if they are trained.
     fn backward_affine(&self, io: &Io, r: &mut Recorder, partial: View) -> Result<()> {
-        let (shader, width) = self.kernels(io.x(0).shape.last());
+        let f = io.x(0).shape.last();
+        let (shader, width) = (self.shader(r.target, f), self.width(f));
         let op = "group_norm with gamma and beta that are not parameters";
         let (Some(gradients), [gamma, beta]) = affine::gradients(io, width, op)? else { return Ok(()) };
         let p = Params { gamma, beta, ..self.params(io) };
@@ -144,7 +152,7 @@ impl Op for GroupNorm {
     }
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let (shader, _) = self.kernels(io.x(0).shape.last());
+        let shader = self.shader(r.target, io.x(0).shape.last());
         let p = self.params(io);
         let bindings = [
             ("x", io.x(0).view),
@@ -159,7 +167,7 @@ impl Op for GroupNorm {
     }
 
     fn backward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
-        let (shader, _) = self.kernels(io.x(0).shape.last());
+        let shader = self.shader(r.target, io.x(0).shape.last());
         let Some(dy) = io.dy(0) else { return Ok(()) };
         let (p, partial) = (self.params(io), io.scratch(0).view);
         let inputs = [
@@ -279,5 +287,9 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub(crate) const OP: Entry =
-    Entry { name: "group_norm", about: "group norm of each clip's valid instances", shaders: &[&SHADER, &VEC4], cases };
+pub(crate) const OP: Entry = Entry {
+    name: "group_norm",
+    about: "group norm of each clip's valid instances",
+    shaders: &joined::<4>(&[&SCALAR, &VEC4]),
+    cases,
+};

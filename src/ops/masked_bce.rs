@@ -16,24 +16,26 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::Entry;
-use crate::check::{Case, Fill, Input};
+use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-const PLAIN: Shader = shader!("masked_bce.wgsl");
+const PLAIN: Shader = shader!("masked_bce.wgsl", "shared/masked_bce.wgsl");
 /// By whether it is focal.
-static SHADERS: [Shader; 2] = [PLAIN, PLAIN.with(&["FOCAL"])];
+pub(super) static SHADERS: [Shader; 2] = [PLAIN, PLAIN.with(&["FOCAL"])];
 
 /// Invocations of the workgroup that sums a replica's loss: the loss of a batch is small.
 const WORKGROUP: usize = 256;
 
 params! {
-    struct Params {
-        batch: u32, classes: u32, norm: u32, alpha: f32, beta: f32, gamma: f32, accumulate: u32,
-        focusing: f32, balance_stride: u32,
-    }
+    /// How a batch is averaged.
+    pub(super) struct Mean { norm: u32, alpha: f32, beta: f32, gamma: f32 }
+}
+
+params! {
+    struct Params { mean: Mean, batch: u32, classes: u32, accumulate: u32, focusing: f32, balance_stride: u32 }
 }
 
 /// Which loss is minimised.
@@ -191,20 +193,26 @@ pub fn focal_loss(
     Ok((y[0], y[1]))
 }
 
-impl MaskedBce {
-    fn params(&self, io: &Io) -> Params {
-        let shape = &io.x(0).shape;
-        let (norm, [alpha, beta, gamma]) = match self.norm {
+impl From<Normalisation> for Mean {
+    fn from(norm: Normalisation) -> Mean {
+        let (norm, [alpha, beta, gamma]) = match norm {
             Normalisation::Observed => (0, [0.0; 3]),
             Normalisation::Clips => (1, [0.0; 3]),
             Normalisation::Partial { alpha, beta, gamma } => (2, [alpha, beta, gamma].map(|v| v as f32)),
         };
+        Mean { norm, alpha, beta, gamma }
+    }
+}
+
+impl MaskedBce {
+    fn params(&self, io: &Io) -> Params {
+        let shape = &io.x(0).shape;
         let (batch, classes) = (shape.rows() as u32, shape.last() as u32);
         let (focusing, balance_stride) = match self.focusing {
             Some(focusing) => (focusing as f32, io.x(4).stride as u32),
             None => (0.0, 0),
         };
-        Params { batch, classes, norm, alpha, beta, gamma, accumulate: 0, focusing, balance_stride }
+        Params { mean: self.norm.into(), batch, classes, accumulate: 0, focusing, balance_stride }
     }
 
     fn shader(&self) -> &'static Shader {
@@ -336,6 +344,12 @@ fn case(name: &str, norm: Normalisation, shape: [usize; 2], known: f64, lengths:
     Case::new(name, MaskedBce { norm, focusing: None }, inputs).seeded(&[0])
 }
 
+/// Without a gradient, as in validation.
+fn forward_alone(mut case: Case) -> Case {
+    case.inputs[0].kind = InputRole::Data;
+    case
+}
+
 /// The same for the focal loss, with soft targets.
 fn focal(name: &str, gamma: f64, shape: [usize; 2], known: f64, lengths: Fill) -> Case {
     let Case { mut inputs, .. } = case(name, Normalisation::Observed, shape, known, lengths);
@@ -363,6 +377,9 @@ fn cases() -> Vec<Case> {
     let whole = || Fill::Given(vec![10.0; 2000]);
     vec![
         case("one", Normalisation::Observed, [1, 1], 1.0, whole()),
+        forward_alone(case("forward alone", Normalisation::Observed, [7, 5], 0.4, Fill::Below(2))),
+        forward_alone(case("forward alone, by clips", MEAN_OF_CLIPS, [7, 5], 0.3, Fill::Below(2))),
+        forward_alone(case("forward alone, nothing known", Normalisation::Clips, [5, 4], 0.0, whole())),
         case("padding", Normalisation::Observed, [7, 5], 0.4, Fill::Below(2)),
         case("padding, by clips", MEAN_OF_CLIPS, [7, 5], 0.3, Fill::Below(2)),
         case("linear g, by clips", LINEAR, [7, 5], 0.3, whole()),

@@ -1,8 +1,10 @@
 //! Last part of losses: the mean over the rows of a batch, in a fixed order.
 
+use super::variants::{self, Lanes};
 use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 
-pub(super) static SHADER: Shader = shader!("mean_of_rows.wgsl");
+const SHADER: Shader = shader!("mean_of_rows.wgsl");
+pub(super) static SHADERS: Lanes = [SHADER, SHADER.with(&["SUBGROUPS"])];
 
 params! {
     struct Params { rows: u32 }
@@ -17,5 +19,5 @@ const LANE_ROUNDS: usize = 6;
 pub(super) fn mean_of_rows(r: &mut Recorder, values: View, y: View, parts: View, rows: usize, replicas: usize) {
     let bindings = [("values", values), ("y", y), ("parts", parts)];
     let launch = Grid::folded(1, replicas).iterations(rows.div_ceil(LANES) + LANE_ROUNDS);
-    r.dispatch(&SHADER, "mean_of_rows", &bindings, Params { rows: rows as u32 }, launch);
+    r.dispatch(variants::lanes(r.target, &SHADERS), "mean_of_rows", &bindings, Params { rows: rows as u32 }, launch);
 }

@@ -3,11 +3,9 @@
 //!
 //! w, grad (P): w <- w - lr (grad + weight_decay w). Elements with w = grad = 0 (padding of an arena) stay 0.
 
-use std::rc::Rc;
-
 use super::Entry;
-use super::arena::{self, Arena, Ending, Optimiser, PART, Sliced, Update};
-use super::track::{self, End, NEVER};
+use super::arena::{self, Arena, Optimiser, PART, Update};
+use super::track::End;
 use crate::check::{Case, Input};
 use crate::core::array::Array;
 use crate::core::error::Result;
@@ -76,17 +74,12 @@ fn cases() -> Vec<Case> {
     let large = Sgd { lr: 1.0, weight_decay: 0.1 };
     let case =
         |name: &str, len: usize, config: Sgd| Case::new(name, config, vec![Input::data([len]), Input::data([len])]);
-    let sliced = |name, len, most| Case { op: Rc::new(Sliced { op: large, most }), ..case(name, len, large) };
-    let mut ends = case("at the end of a step", 1028, large);
-    ends.inputs.extend(track::inputs(Input::data([2]), 7, NEVER));
-    vec![
-        Case { op: Rc::new(Ending { op: large, batches: 5 }), ..ends },
+    let alone = vec![
         case("one vec4", 4, Sgd { lr: 5e-3, weight_decay: 0.0 }),
         case("groups, decay", 1028, large),
-        sliced("in slices", 192, 128),
-        sliced("in slices of two replicas", 128, 256),
         case("real", 55_424, large).bench(),
-    ]
+    ];
+    alone.into_iter().chain(arena::cases(large, |name, len| case(name, len, large))).collect()
 }
 
 pub(crate) const OP: Entry =

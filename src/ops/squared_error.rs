@@ -4,15 +4,17 @@
 //! elements, with e(d) = d^2 or |d|, 0 where no row is valid; and its parts (2): sum and number of elements. The sums
 //! of both over the batches of an epoch give the loss of the epoch. Slope: 2 d / elements, or sign(d) / elements.
 
-use super::Entry;
 use super::mean_of_rows::{self, mean_of_rows};
+use super::variants::{self, Lanes};
+use super::{Entry, joined};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("squared_error.wgsl");
+const SHADER: Shader = shader!("squared_error.wgsl");
+static SHADERS: Lanes = [SHADER, SHADER.with(&["SUBGROUPS"])];
 
 params! {
     struct Params { batch: u32, width: u32, absolute: u32, accumulate: u32 }
@@ -78,7 +80,7 @@ impl Op for SquaredError {
         let (batch, width) = (p.batch as usize, p.width as usize);
         let bindings = [("x", io.x(0).view), ("targets", io.x(1).view), ("lengths", io.x(2).view), ("rows", rows)];
         let launch = Grid::folded(batch, io.replicas).iterations(width.div_ceil(LANES) + LANE_ROUNDS);
-        r.dispatch(&SHADER, "squared_error_forward_rows", &bindings, p, launch);
+        r.dispatch(variants::lanes(r.target, &SHADERS), "squared_error_forward_rows", &bindings, p, launch);
         mean_of_rows(r, rows, io.y(0).view, io.y(1).view, batch, io.replicas);
         Ok(())
     }
@@ -99,7 +101,7 @@ impl Op for SquaredError {
         ];
         let p = Params { accumulate: dx.accumulate.into(), ..self.params(io) };
         let launch = Grid::items(io.x(0).shape.len(), LANES, io.replicas).no_loops();
-        r.dispatch(&SHADER, "squared_error_backward_input", &bindings, p, launch);
+        r.dispatch(variants::lanes(r.target, &SHADERS), "squared_error_backward_input", &bindings, p, launch);
         Ok(())
     }
 
@@ -140,6 +142,6 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "squared_error",
     about: "mean squared or absolute error",
-    shaders: &[&SHADER, &mean_of_rows::SHADER],
+    shaders: &joined::<4>(&[&SHADERS, &mean_of_rows::SHADERS]),
     cases,
 };

@@ -174,6 +174,14 @@ pub(super) fn by_row_texels(target: Target, n: usize, shaders: &'static [Shader;
     by_row(n, scalar, if has_subgroup8(target) { texels } else { vec4 })
 }
 
+/// Kernels that sum over the invocations of a workgroup: in its memory, and first over subgroups.
+pub(super) type Lanes = [Shader; 2];
+
+/// The second where subgroups have a fixed size. On a CPU they are lanes of one thread already.
+pub(super) fn lanes(target: Target, shaders: &'static Lanes) -> &'static Shader {
+    &shaders[usize::from(target.subgroup.is_some() && target.kind != AdapterKind::Software)]
+}
+
 /// Whether the kernels that copy a batch draw its rows themselves. On a CPU drawing one for each value costs more than
 /// a dispatch.
 pub(super) fn draws_within(target: Target) -> bool {

@@ -3,7 +3,7 @@
 use crate::core::error::{Error, Result};
 use crate::features::device_dataset::Dims;
 use crate::gpu::Tuned;
-use crate::graph::{Draft, Graph, Mode, Spec, Tensor};
+use crate::graph::{Draft, DraftOptions, Graph, Mode, Spec, Tensor};
 use crate::nn::model::Schedule;
 use crate::nn::{self, Prediction};
 use crate::ops::adagrad::{Adagrad, adagrad};
@@ -91,7 +91,8 @@ impl Graphs {
     /// The three dispatch lists: step, update, validation.
     pub fn drafts(&self, kernels: impl Into<Tuned>, replicas: usize) -> Result<[Draft; 3]> {
         let kernels = kernels.into();
-        let step = Draft::training(&self.step, kernels.clone(), replicas, &[self.parts], &self.losses)?;
+        let options = DraftOptions { leaves_sums: true, ..Default::default() };
+        let step = Draft::with(&self.step, kernels.clone(), replicas, &[self.parts], &self.losses, options)?;
         let update = step.update(&self.update, kernels.clone())?;
         Ok([step, update, Draft::new(&self.validation, kernels, replicas, &[], &[])?])
     }

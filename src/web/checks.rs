@@ -28,7 +28,7 @@ fn described(case: &Case, pack: &mut Pack) -> Result<Value> {
         prepared.bound().into_iter().map(|(name, words)| (name, pack.content(&words, Precision::Exact))).collect();
     let (outputs, inputs) = prepared.tensors();
     let mut read: Vec<_> = outputs.iter().map(|tensor| plan.place(*tensor)).collect();
-    let dtypes = case.op.infer(&case.specs())?.y.into_iter().map(|spec| spec.dtype);
+    let dtypes = case.infer()?.y.into_iter().map(|spec| spec.dtype);
     let of_output = |(want, dtype): (&crate::Array<f64>, Dtype)| {
         let word = |v: &f64| match dtype {
             Dtype::F32 => (*v as f32).to_bits(),

@@ -2,11 +2,15 @@
 
 use wmic::core::random::Stream;
 use wmic::gpu::{Buffer, Gpu, Target};
-use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Spec, Tensor};
+use wmic::graph::{Arenas, Draft, DraftOptions, Graph, Init, Mode, Spec, Tensor};
 use wmic::nn::front_ends::log_mel::{BANDS, PATCH_FRAMES};
 use wmic::nn::front_ends::vggish::Width;
 use wmic::nn::{Inputs, Labels, MODELS, Prediction};
+use wmic::ops::adam::{Adam, adam};
+use wmic::ops::attention_pool::{Pooling, attention_pool};
+use wmic::ops::linear::Linear;
 use wmic::ops::masked_bce::{Normalisation, masked_bce};
+use wmic::ops::sgd::{Sgd, sgd};
 use wmic::ops::{activation, add, linear};
 use wmic::run::config::Config;
 
@@ -44,7 +48,8 @@ fn step(
     let (loss, _) = masked_bce(&mut g, p, target, observed, lengths, Normalisation::Observed).unwrap();
     let seeds: Vec<(Tensor, &str)> =
         [loss].into_iter().chain(prediction.auxiliary_losses).map(|t| (t, "dloss")).collect();
-    let draft = Draft::guarded(&g, Target::PORTABLE, 1, &[loss], &seeds, guard).unwrap();
+    let options = DraftOptions { guard, ..Default::default() };
+    let draft = Draft::with(&g, Target::PORTABLE, 1, &[loss], &seeds, options).unwrap();
     let arenas = Arenas::new(gpu, g.layout(), 1, true).unwrap();
     let (trained, stats) = g.layout().initial(3);
     gpu.write(&arenas.params, 0, &trained).unwrap();
@@ -139,6 +144,85 @@ fn no_gradient_passes_through_a_detached_tensor() {
     assert_eq!(plan.read_gradient(&gpu, x).unwrap(), [5.0]);
 }
 
+/// As in models: weights and biases of the layers take turns in the arena.
+#[test]
+fn layers_side_by_side_in_parts_are_as_those_bound_at_once() {
+    const OUTPUTS: usize = 100;
+    let gpu = Gpu::open(None).unwrap();
+    let run = |target: Target, part: usize| {
+        let mut g = Graph::new(Mode::Train);
+        let x = g.input_with_gradient("x", Spec::f32([7, 20]));
+        let [[w, b], [w2, b2]] = ["first", "second"].map(|name| {
+            let w = g.param(&format!("{name}.weight"), [OUTPUTS, 20], Init::Uniform { bound: 0.3 });
+            [w, g.param(&format!("{name}.bias"), [OUTPUTS], Init::Uniform { bound: 0.3 })]
+        });
+        let y = g.push(Linear { layers: 2, part, ..Linear::PLAIN }, &[x, w, w2, b, b2]).unwrap()[0];
+        let draft = Draft::new(&g, target, 2, &[y], &[(y, "dy")]).unwrap();
+        let arenas = Arenas::new(&gpu, g.layout(), 2, true).unwrap();
+        gpu.write(&arenas.params, 0, &[g.layout().initial(1).0, g.layout().initial(2).0].concat()).unwrap();
+        let up = |name, len| (name, gpu.upload(name, &noise(len, 3)).unwrap());
+        let bound = [&arenas.named()[..], &[up("x", 2 * 7 * 20), up("dy", 2 * 7 * 2 * OUTPUTS)]].concat();
+        let plan = draft.realise(&gpu, &bound).unwrap();
+        gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
+        let (y, dx) = (plan.read::<f32>(&gpu, y).unwrap(), plan.read_gradient(&gpu, x).unwrap());
+        (draft.steps().len(), [y, dx, gpu.read::<f32>(&arenas.grads).unwrap()])
+    };
+    for target in [Target::PORTABLE, gpu.adapter().target()] {
+        let (few, want) = run(target, Linear::PLAIN.part);
+        // Without room for both weights, and with room for them and the biases between.
+        for part in [2 * 64 * 20, 4340] {
+            let (more, got) = run(target, part);
+            assert!(more > few, "{more} dispatches in parts of {part}, {few} at once");
+            for (a, b) in got.iter().flatten().zip(want.iter().flatten()) {
+                assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{target}, parts of {part}: {a}, at once {b}");
+            }
+        }
+        assert!(want.iter().all(|values| values.iter().any(|v| *v != 0.0)));
+    }
+}
+
+/// Unless anyone but the loss reads what the op computes.
+#[test]
+fn an_op_does_both_passes_with_the_gradient_of_its_loss() {
+    let gpu = Gpu::open(None).unwrap();
+    let run = |read: usize| {
+        let mut g = Graph::new(Mode::Train);
+        let logits = g.input_with_gradient("logits", Spec::f32([BATCH, 3, 2 * CLASSES]));
+        let [lengths, others] = ["lengths", "others"].map(|name| g.input(name, Spec::u32([BATCH])));
+        let [target, observed] = ["target", "observed"].map(|name| g.input(name, Spec::f32([BATCH, CLASSES])));
+        let (p, weights) = attention_pool(&mut g, logits, lengths, Pooling::Sigmoid).unwrap();
+        let of_loss = if read == 4 { others } else { lengths };
+        let (loss, _) = masked_bce(&mut g, p, target, observed, of_loss, Normalisation::Observed).unwrap();
+        let keep = match read {
+            1 => vec![loss, p],
+            2 => vec![loss, weights],
+            _ => vec![loss],
+        };
+        if read == 3 {
+            activation::activation(&mut g, p, activation::Activation::Relu).unwrap();
+        }
+        let draft = Draft::new(&g, Target::PORTABLE, 1, &keep, &[(loss, "dloss")]).unwrap();
+        let entries: Vec<_> = draft.steps().iter().map(|d| d.entry).filter(|e| !e.starts_with("activation")).collect();
+        let up = |name, len, stream| (name, gpu.upload(name, &noise(len, stream)).unwrap());
+        let [lengths, others] = ["lengths", "others"].map(|n| (n, gpu.upload(n, &[3u32, 2, 1, 0, 3, 3]).unwrap()));
+        let [target, observed] = ["target", "observed"].map(|name| up(name, BATCH * CLASSES, name.len() as u32));
+        let dloss = ("dloss", gpu.upload("dloss", &[0.7f32]).unwrap());
+        let bound = [up("logits", BATCH * 3 * 2 * CLASSES, 0), lengths, others, target, observed, dloss];
+        let plan = draft.realise(&gpu, &bound).unwrap();
+        gpu.run(|s| s.replay(&[&plan.recording], 1)).unwrap();
+        (entries, plan.read::<f32>(&gpu, loss).unwrap(), plan.read_gradient(&gpu, logits).unwrap())
+    };
+    let (entries, loss, gradient) = run(0);
+    assert_eq!(entries, ["attention_pool_forward_backward", "masked_bce_forward"]);
+    assert!(loss[0] > 0.0 && gradient.iter().any(|v| *v != 0.0));
+    for read in 1..=4 {
+        let (entries, same, gradients) = run(read);
+        assert_eq!(entries, ["attention_pool_forward", "masked_bce_forward_backward", "attention_pool_backward"]);
+        assert!((loss[0] - same[0]).abs() < 1e-6, "{loss:?}, apart {same:?}");
+        assert!(gradient.iter().zip(&gradients).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs().max(1e-3)));
+    }
+}
+
 #[test]
 fn invalid_plans_are_rejected_by_name() {
     let draft =
@@ -153,4 +237,14 @@ fn invalid_plans_are_rejected_by_name() {
     assert!(draft(&g, &[(y, "dy"), (z, "dz")]).contains("dy"), "a tensor with a given gradient is used by another op");
     let narrow = g.input("narrow", Spec::f32([4, 7]));
     assert!(linear::linear(&mut g, narrow, w, None).unwrap_err().to_string().starts_with("linear"));
+    // As long as a clock, but of whole numbers.
+    let [clock, four] = [Spec::u32([4]), Spec::f32([4])].map(|spec| g.input("four", spec));
+    let config = Sgd { lr: 0.1, weight_decay: 0.0 };
+    for arenas in [[clock, clock], [clock, four], [four, clock]] {
+        assert!(sgd(&mut g, arenas, config, None).unwrap_err().to_string().starts_with("sgd"));
+    }
+    assert!(sgd(&mut g, [four, four], config, None).is_ok());
+    assert!(adam(&mut g, [four, four, clock, four], clock, Adam::default(), None).is_err());
+    assert!(adam(&mut g, [four; 4], four, Adam::default(), None).is_err());
+    assert!(adam(&mut g, [four; 4], clock, Adam::default(), None).is_ok());
 }

@@ -2,7 +2,7 @@
 //! the step.
 
 use wmic::gpu::{Buffer, Gpu, Target};
-use wmic::graph::{Arenas, Draft, Graph, Init, Mode, Spec};
+use wmic::graph::{Arenas, Draft, DraftOptions, Graph, Init, Mode, Spec};
 use wmic::ops::activation::{Activation, activation};
 use wmic::ops::adagrad::{Adagrad, adagrad};
 use wmic::ops::adam::{Adam, adam};
@@ -79,7 +79,8 @@ fn train(gpu: &Gpu, target: Target, seeds: &[u32], epochs: usize, poison: bool) 
         ("totals", gpu.buffer("totals", 2 * replicas).unwrap()),
         ("diverged", gpu.upload("diverged", &vec![NEVER; replicas]).unwrap()),
     ]);
-    let draft = Draft::training(&g, target, replicas, &[parts], &[(loss, "dy")]).unwrap();
+    let options = DraftOptions { leaves_sums: true, ..Default::default() };
+    let draft = Draft::with(&g, target, replicas, &[parts], &[(loss, "dy")], options).unwrap();
     let step = draft.realise(gpu, &bound).unwrap();
     let (buffer, at) = step.buffer(parts);
     assert_eq!(at, 0);
@@ -161,10 +162,8 @@ fn an_optimiser_sums_the_slices_of_gradients() {
         }
         .unwrap();
         let run = |is_left: bool| {
-            let step = match is_left {
-                true => Draft::training(&g, Target::PORTABLE, replicas, &[], &[(h, "dy")]).unwrap(),
-                false => Draft::new(&g, Target::PORTABLE, replicas, &[], &[(h, "dy")]).unwrap(),
-            };
+            let options = DraftOptions { leaves_sums: is_left, ..Default::default() };
+            let step = Draft::with(&g, Target::PORTABLE, replicas, &[], &[(h, "dy")], options).unwrap();
             let update = step.update(&end, Target::PORTABLE).unwrap();
             let grads = gpu.buffer("grads", step.gradients()).unwrap();
             let arenas = Arenas { grads, ..Arenas::new(&gpu, g.layout(), replicas, false).unwrap() };

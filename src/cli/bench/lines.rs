@@ -13,7 +13,7 @@ pub fn passes(case: &Case, results: &[KernelResult], peers: &[PeerStep]) -> Stri
     let batch = case.inputs[0].spec.shape.dims().first().copied().unwrap_or(1);
     let mut lines = String::new();
     for (pass, backward) in [("forward", false), ("backward", true)] {
-        let of_pass = results.iter().filter(|r| r.kernel.contains("_backward_") == backward);
+        let of_pass = results.iter().filter(|r| r.kernel.contains("_backward") == backward);
         let ms = of_pass.map(|r| r.time_us).sum::<f64>() / 1e3;
         let model = format!("{}: {}, {pass}", case.op.name(), case.name);
         for peer in peers.iter().filter(|p| p.is(&model, batch)).map(PeerStep::result) {

@@ -56,6 +56,12 @@ fn shared_weights(name: &str, x: [usize; 3], n: usize) -> Case {
     case
 }
 
+/// Layers of `n` outputs side by side, with so many weights of all layers bound at once.
+fn side_by_side_in_parts(name: &str, layers: usize, x: &[usize], n: usize, part: usize) -> Case {
+    let config = Linear { layers, part, ..Linear::PLAIN };
+    Case { op: Rc::new(config), ..side_by_side(name, layers, x, n, true) }
+}
+
 /// The same with the weights of `outputs` bound at once.
 fn in_parts(case: Case, segments: usize, outputs: usize) -> Case {
     let config = Linear { segments, part: outputs * case.inputs[1].spec.shape.last(), ..Linear::RELU };
@@ -94,6 +100,11 @@ pub(super) fn cases() -> Vec<Case> {
         in_parts(segmented("in parts, vec4", [9, 2, 8], 132), 2, ALIGN),
         in_parts(segmented("in parts, one segment", [7, 1, 20], 132), 1, ALIGN),
         in_parts(segmented("in parts, with the bias", [7, 1, 20], 100), 1, 110),
+        side_by_side_in_parts("two layers in parts", 2, &[7, 20], 132, 2 * ALIGN * 20),
+        side_by_side_in_parts("two layers in parts, ragged", 2, &[5, 7], 130, 2 * ALIGN * 7),
+        // Weights and biases of both, with padding between, are bound at once: 4324 elements.
+        side_by_side_in_parts("two layers in parts, with the biases", 2, &[7, 20], 100, 4340),
+        side_by_side_in_parts("two layers in parts, several slices", 2, &[300, 8], 200, 4 * ALIGN * 9),
         // Gradients of the weights by tiles: two slices in parts of half as many outputs.
         in_parts(segmented("in parts, several slices", [150, 2, 8], 200), 2, 2 * ALIGN),
         // More rows than the kernels for 8 lanes sum in one loop. Sums of 240 000 terms of both signs: 8.4e-4 was

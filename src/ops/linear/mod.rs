@@ -31,12 +31,13 @@ pub use layer::{linear, linear_dropout, linear_layers, linear_with};
 pub(crate) const OP: Entry = Entry {
     name: "linear",
     about: "fully connected layer, also grouped or several side by side, ReLU, dropout and sigmoid fused",
-    shaders: &joined::<27>(&[
+    shaders: &joined::<29>(&[
         TILES.plain.as_flattened().as_flattened(),
         TILES.cooperative.as_flattened(),
         &BIASES,
         &slice_sums::SHADERS,
         &activation::SHADERS,
+        &activation::IN_PLACE,
         &SUBGROUP8,
         &relu_gradient::SHADERS,
     ]),
