@@ -6,8 +6,9 @@
 #ifdef DRAWN
 #import sample
 #else
+// As large as the other. Its size is not left to an attribute: GLSL has none, and naga's drops it.
 struct Draw {
-    @size(32) unused: u32,
+    unused: array<vec4<u32>, 2>,
 }
 
 @group(0) @binding(1) var<storage, read> rows: array<u32>;            // (B) every rows_stride

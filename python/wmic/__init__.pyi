@@ -13,6 +13,8 @@ _Arithmetic = Optional[Literal["f32", "f16"]]
 _Scale = Optional[Literal["unit", "byte"]]
 _Samples = Tuple[NDArray[np.floating[Any]], int]
 
+__version__: str
+
 class DeviceError(OSError): ...
 
 @dataclass(frozen=True, eq=False)

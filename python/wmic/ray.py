@@ -116,7 +116,7 @@ def predict(paths, run=None, *, num_gpus=1, concurrency=1, out=None, format="par
         paths = [paths]
     if not isinstance(paths, ray.data.Dataset):
         paths = ray.data.from_items([{"file": os.fspath(path)} for path in paths])
-    least, most = concurrency if isinstance(concurrency, tuple) else (concurrency, concurrency)
+    least, most = (concurrency, concurrency) if isinstance(concurrency, int) else concurrency
     results = paths.map_batches(
         _Predictor,
         fn_constructor_args=(run, options),

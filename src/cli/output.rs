@@ -8,8 +8,8 @@ use wmic::report::tables::table::printable;
 /// Writes `text` to stdout as it is.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    Ok(written.map_err(wmic::Error::io("stdout"))?)
 }
 
 /// Writes a line to stderr; errors are ignored.

@@ -92,19 +92,28 @@ fn check_no_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Creates the directory `path` atomically: `fill` writes into a temporary directory beside it, which is then renamed.
-/// `path` must not exist, or be an empty directory; missing parents are created. After an error nothing is left, and
-/// none names the temporary directory. What a killed process has left of the same directory is removed (on Unix).
-pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let path = path.as_ref();
+/// Checks, also before long work, that the folder `path` does not exist or is empty.
+///
+/// # Errors
+/// `Data` if it, or a parent, is a file, or if something is in it.
+pub(crate) fn vacant_folder(path: &Path) -> Result<()> {
     check_no_file(path)?;
     let occupied = match fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_some(),
         Err(e) => e.kind() != io::ErrorKind::NotFound,
     };
-    if occupied {
-        return Err(Error::data(path, "already exists; choose another directory, or remove this one first"));
+    match occupied {
+        true => Err(Error::data(path, "already exists; choose another directory, or remove this one first")),
+        false => Ok(()),
     }
+}
+
+/// Creates the directory `path` atomically: `fill` writes into a temporary directory beside it, which is then renamed.
+/// `path` must not exist, or be an empty directory; missing parents are created. After an error nothing is left, and
+/// none names the temporary directory. What a killed process has left of the same directory is removed (on Unix).
+pub fn write_dir_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let path = path.as_ref();
+    vacant_folder(path)?;
     fs::create_dir_all(parent(path)).map_err(Error::io(path))?;
     let prefix = unfinished_prefix(path);
     remove_unfinished(parent(path), &prefix);

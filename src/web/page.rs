@@ -9,7 +9,7 @@ pub use super::pack::Stored;
 use super::{checks, recogniser};
 use crate::check::{Case, Entry};
 use crate::core::error::Result;
-use crate::core::files::{write_atomic, write_dir_atomic};
+use crate::core::files::{vacant_folder, write_atomic, write_dir_atomic};
 use crate::predict::mixture::Mixture;
 use crate::predict::recogniser::Options;
 use crate::report::pages::{html, recording};
@@ -48,6 +48,7 @@ const WEB_STYLE: &str = include_str!("../../assets/web/web.css");
 /// `Usage` for models that a page cannot replay (see the message), and those of
 /// [`Recogniser::new`](crate::Recogniser::new).
 pub fn write_recogniser(dir: &Path, mixture: Mixture, options: &Options, stored: Stored) -> Result<()> {
+    vacant_folder(dir)?;
     let mut pack = Pack::storing(stored);
     let description = recogniser::describe(mixture, options, &mut pack)?;
     write(dir, &pack, description, &RECOGNISER)
@@ -59,6 +60,7 @@ pub fn write_recogniser(dir: &Path, mixture: Mixture, options: &Options, stored:
 /// # Errors
 /// As [`list`](crate::check::list), and for a folder that cannot be written.
 pub fn write_checks(dir: &Path, ops: &[&Entry], each: &mut dyn FnMut(&Case)) -> Result<()> {
+    vacant_folder(dir)?;
     let mut pack = Pack::default();
     let description = checks::describe(ops, &mut pack, each)?;
     write(dir, &pack, description, &CHECKS)

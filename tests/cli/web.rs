@@ -101,6 +101,7 @@ fn what_a_page_cannot_be_is_one_clear_line() {
     fs::create_dir(&full).unwrap();
     fs::write(full.join("letter"), "").unwrap();
     rejected(&["export", &shared().run(), "--web", text(&full)], "already exists; choose another directory");
+    rejected(&["check", "--web", text(&full)], "already exists; choose another directory");
     rejected(&["export", &shared().run(), "--web", text(&page), "--seed", "0"], "cannot be used with");
     rejected(&["export", &shared().run()], "required arguments were not provided: <OUT>");
     rejected(&["export", "no-run", "--web", text(&page)], "no-run is not a run directory");
