@@ -6,7 +6,7 @@
 #ifdef DRAWN
 #import sample
 #else
-// As large as the other. Its size is not left to an attribute: GLSL has none, and naga's drops it.
+// As large as the other, without an attribute for its size: GLSL has none, and naga drops it there.
 struct Draw {
     unused: array<vec4<u32>, 2>,
 }

@@ -27,10 +27,11 @@ fn peak_matrix(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_i
     workgroupBarrier();
     let left = coopLoad<Left>(&operand[0], MATRIX);
     let right = coopLoadT<Right>(&operand[0], MATRIX);
+    // They begin with other values, so that no compiler makes one of them.
     var a: Product;
-    var b: Product;
-    var c: Product;
-    var d: Product;
+    var b = coopMultiplyAdd(left, right, a);
+    var c = coopMultiplyAdd(left, right, b);
+    var d = coopMultiplyAdd(left, right, c);
     for (var round = 0u; round < p.rounds; round++) {
         a = coopMultiplyAdd(left, right, a);
         b = coopMultiplyAdd(left, right, b);

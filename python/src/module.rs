@@ -71,6 +71,7 @@ fn filled<'py>(module: &Bound<'py, PyModule>) -> PyResult<Bound<'py, PyModule>> 
     for (name, function) in FUNCTIONS {
         module.add(name.to_str().expect("a name in ASCII"), callable(module.py(), name, function)?)?;
     }
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("DeviceError", module.py().get_type::<DeviceError>())?;
     Ok(module.clone())
 }

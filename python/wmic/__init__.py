@@ -23,17 +23,14 @@ is counted ("recordings", "files", "epochs", ...), how many are done, of how man
 import os
 import sys
 import tempfile
-from importlib.metadata import version as _version_of
 
 if sys.platform == "linux":
     # Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is no error here.
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 
-from ._native import DeviceError
+from ._native import DeviceError, __version__
 from ._model import Model, Result, load
 from ._runs import Comparison, Run, check, compare, devices, evaluate, options, train
-
-__version__ = _version_of("wmic")
 
 __all__ = [
     "Comparison",

@@ -16,6 +16,6 @@ const ELEMENTS = MATRIX * MATRIX;
 // Four times the most invocations of a subgroup, and at least ELEMENTS / 2.
 override WORKGROUP_SIZE: u32 = 128u;
 
-// The subgroup of an invocation, of four: its invocations are neighbours. If a workgroup has more, as they are smaller
-// than at most, the others compute the same again.
+// The subgroup of an invocation, of four; subgroups are neighbouring invocations. Where they are smaller than their
+// largest size there are more than four: the others repeat the work of the first four.
 fn subgroup_of(local_index: u32) -> u32 { return subgroupMin(local_index) / subgroupAdd(1u) % 4u; }

@@ -44,8 +44,8 @@ impl Gpu {
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if adapter.cooperative_matrix.is_some() {
             features |= COOPERATIVE;
-            // SAFETY: wgpu may not find every misuse of cooperative matrices. One shader uses them, within the bounds
-            // of its tiles, and `wmic check` runs it.
+            // SAFETY: wgpu may not find every misuse of cooperative matrices. The tiles of linear and conv2d and the
+            // peak kernel use them, within the bounds of their arrays.
             experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
         }
         let (device, queue) = pollster::block_on(raw.request_device(&wgpu::DeviceDescriptor {

@@ -101,7 +101,8 @@ impl Update<'_> {
         }
         let grid = Grid::items(self.slice.elements.len() / 4, 64, self.slice.replicas);
         let launch = grid.iterations(self.iterations + iterations);
-        r.dispatch(&shaders[usize::from(self.tail.is_some())], entry, &bindings, p, launch);
+        let constants: &[_] = if self.arena.count == 0 { &[("SUMS", 0.0)] } else { &[] };
+        r.dispatch_with(&shaders[usize::from(self.tail.is_some())], entry, constants, &bindings, p, launch);
     }
 }
 
@@ -131,7 +132,7 @@ pub(super) trait Optimiser: Op {
                 batches: tail.filter(|_| ends).map_or(0, |tail| tail.batches as u32),
                 pad: [0; 3],
             };
-            let iterations = MOST_RANGES + sums.iter().map(|sum| sum.slices as usize).max().unwrap_or(0);
+            let iterations = sums.iter().map(|sum| MOST_RANGES + sum.slices as usize).max().unwrap_or(0);
             self.record(io, r, Update { arena, slice, grad, tail, iterations });
         }
         Ok(())

@@ -7,7 +7,7 @@
 //! valid rows, 0 where there is none, and its parts (2): sum and number of rows.
 
 use super::mean_of_rows::{self, mean_of_rows};
-use super::variants::{self, Lanes};
+use super::variants::{self, LANE_ROUNDS, Lanes};
 use super::{Entry, joined};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
@@ -23,8 +23,6 @@ params! {
 }
 
 const LANES: usize = 64;
-/// Iterations of a sum over the lanes.
-const LANE_ROUNDS: usize = 6;
 /// Norms below are taken for it, so that a row of zeros has no direction.
 const LEAST_NORM: f64 = 1e-8;
 

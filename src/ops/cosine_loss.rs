@@ -6,7 +6,7 @@
 //! where there is none, and its parts (2): sum and number of pairs. Slope of cos by x: (t / |t| - cos x / |x|) / |x|.
 
 use super::mean_of_rows::{self, mean_of_rows};
-use super::variants::{self, Lanes};
+use super::variants::{self, LANE_ROUNDS, Lanes};
 use super::{Entry, joined};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
@@ -23,8 +23,6 @@ params! {
 }
 
 const LANES: usize = 64;
-/// Iterations of a sum over the lanes.
-const LANE_ROUNDS: usize = 6;
 const EPS: f64 = 1e-12;
 
 /// Inputs: x, t, lengths and, for pairs that should differ, own.

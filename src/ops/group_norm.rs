@@ -7,7 +7,7 @@
 //! gamma, beta (F); y as x. The same in training and evaluation.
 
 use super::affine::{self, Place};
-use super::variants::{self, Lanes};
+use super::variants::{self, LANE_ROUNDS, Lanes};
 use super::{Entry, joined};
 use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
@@ -30,8 +30,6 @@ params! {
 }
 
 const LANES: usize = 64;
-/// Iterations that sum over the lanes.
-const LANE_ROUNDS: usize = 6;
 
 /// Most terms of a sum in one dispatch (see `MAX_ITERATIONS`).
 const PIECE: u32 = 1 << 14;

@@ -1,6 +1,6 @@
 //! Last part of losses: the mean over the rows of a batch, in a fixed order.
 
-use super::variants::{self, Lanes};
+use super::variants::{self, LANE_ROUNDS, Lanes};
 use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 
 const SHADER: Shader = shader!("mean_of_rows.wgsl");
@@ -11,8 +11,6 @@ params! {
 }
 
 const LANES: usize = 64;
-/// Iterations that sum over the lanes.
-const LANE_ROUNDS: usize = 6;
 
 /// Records it: `values` (R, rows, 2), each row's sum and what it counts, to `y` (R), 0 where nothing counts, and
 /// `parts` (R, 2), its numerator and denominator.

@@ -5,7 +5,7 @@
 //! of both over the batches of an epoch give the loss of the epoch. Slope: 2 d / elements, or sign(d) / elements.
 
 use super::mean_of_rows::{self, mean_of_rows};
-use super::variants::{self, Lanes};
+use super::variants::{self, LANE_ROUNDS, Lanes};
 use super::{Entry, joined};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
@@ -21,8 +21,6 @@ params! {
 }
 
 const LANES: usize = 64;
-/// Iterations that sum over the lanes.
-const LANE_ROUNDS: usize = 6;
 
 /// Inputs: x, t, lengths.
 #[derive(Clone, Copy, Debug, Default)]

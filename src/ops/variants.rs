@@ -37,7 +37,7 @@ pub(super) struct Tile {
     pub vec4: bool,
     /// Of the operands.
     pub precision: Precision,
-    /// Those that it is multiplied with.
+    /// The cooperative matrices that multiply it.
     pub matrix: Option<CooperativeMatrix>,
 }
 
@@ -125,8 +125,8 @@ fn own_tiling(target: Target, problem: Problem, slices: usize) -> Tiling {
     Tiling { side: side(target, problem, problem.copies * slices), slices }
 }
 
-/// Those of cooperative matrices, else the largest tiles that occupy the adapter, as an invocation of larger ones has
-/// more results for each value that it reads; only if they are filled well.
+/// The tiles that are filled well: those of cooperative matrices, if they are large, else the largest that occupy the
+/// adapter. An invocation of large ones has more results for each value that it reads.
 fn side(target: Target, problem: Problem, copies: usize) -> usize {
     let enough = match target.kind {
         AdapterKind::Software => usize::MAX,
@@ -137,7 +137,7 @@ fn side(target: Target, problem: Problem, copies: usize) -> usize {
     let filled = |side: &usize| groups(*side) * side * side * 4 <= problem.result[0] * problem.result[1] * 5;
     let matrix = target.matrix.filter(|_| problem.precision == Precision::F16).map(cooperative_side);
     let large = || [128, 64].into_iter().find(|side| groups(*side) * copies >= enough && filled(side));
-    matrix.filter(filled).or_else(large).unwrap_or(32)
+    matrix.filter(|side| *side >= 64 && filled(side)).or_else(large).unwrap_or(32)
 }
 
 fn has_subgroup8(target: Target) -> bool {
@@ -176,6 +176,9 @@ pub(super) fn by_row_texels(target: Target, n: usize, shaders: &'static [Shader;
 
 /// Kernels that sum over the invocations of a workgroup: in its memory, and first over subgroups.
 pub(super) type Lanes = [Shader; 2];
+
+/// Most iterations of such a sum: for subgroups of 4.
+pub(super) const LANE_ROUNDS: usize = 16;
 
 /// The second where subgroups have a fixed size. On a CPU they are lanes of one thread already.
 pub(super) fn lanes(target: Target, shaders: &'static Lanes) -> &'static Shader {

@@ -29,7 +29,7 @@ fn targets() -> Vec<Target> {
     let precision = Precision::F32;
     let of_kind = |kind| subgroups.map(|subgroup| Target { kind, subgroup, precision, matrix: None });
     let half = Target::PORTABLE.with(Precision::F16);
-    let matrices = [(8, 8), (16, 32), (16, 64)].map(|(side, lanes)| CooperativeMatrix { side, lanes });
+    let matrices = [(8, 8), (8, 64), (16, 32), (16, 64)].map(|(side, lanes)| CooperativeMatrix { side, lanes });
     let halves = matrices.map(|matrix| Target { matrix: Some(matrix), ..half });
     kinds.into_iter().flat_map(of_kind).chain([half]).chain(halves).collect()
 }

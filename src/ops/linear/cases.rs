@@ -95,6 +95,7 @@ pub(super) fn cases() -> Vec<Case> {
         side_by_side("two layers, no bias, vec4", 2, &[5, 8], 36, false),
         side_by_side("two layers, several slices", 2, &[300, 8], 12, true),
         side_by_side("three layers, ragged", 3, &[131, 7], 5, true),
+        side_by_side("two layers, 64 x 64, ragged", 2, &[61, 12], 61, true),
         in_parts(shared_weights("in parts, shared weights", [5, 3, 7], 130), 3, ALIGN),
         in_parts(segmented("in parts, ragged", [5, 3, 7], 130), 3, ALIGN),
         in_parts(segmented("in parts, vec4", [9, 2, 8], 132), 2, ALIGN),

@@ -17,6 +17,7 @@ use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::{Device, DeviceKind, Distribution, Int, Tensor};
 
+/// As in Cargo.toml.
 const VERSION: &str = "0.22.1";
 const BATCH: usize = 128;
 const BATCHES: usize = 16;
