@@ -132,7 +132,7 @@ pub(super) trait Optimiser: Op {
                 batches: tail.filter(|_| ends).map_or(0, |tail| tail.batches as u32),
                 pad: [0; 3],
             };
-            let iterations = sums.iter().map(|sum| MOST_RANGES + sum.slices as usize).max().unwrap_or(0);
+            let iterations = MOST_RANGES + sums.iter().map(|sum| sum.slices as usize).max().unwrap_or(0);
             self.record(io, r, Update { arena, slice, grad, tail, iterations });
         }
         Ok(())
