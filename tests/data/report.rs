@@ -178,8 +178,8 @@ fn assert_close(got: Option<f64>, want: f64) {
 
 #[test]
 fn files_of_earlier_versions_load() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
-    let old = BenchReport::load(&folder.join("llvmpipe-epyc-2core.json")).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let old = BenchReport::load(&folder.join("bench_of_2026_11_21.json")).unwrap();
     assert_eq!((old.peak.launch_us, old.kernels[0].sampling), (None, None));
     assert_eq!(old.steps[0].peers.len(), 1, "it has the key `peer`");
     assert!(old.markdown().contains("torch-eager 6.53 ms (2.72)"), "{}", old.markdown());
