@@ -7,19 +7,7 @@
 //
 // M pixels of y, K = size^2 C kernel positions and channels, the channel innermost. patches(x) is never stored: a
 // tile loads its elements from x. With VEC4, C and N are multiples of 4, and four neighbours in K are of one pixel.
-#ifdef F16
-enable f16;
-#endif
-#ifdef COOPERATIVE
-enable subgroups;
-enable wgpu_cooperative_matrix;
-#endif
-#import grid
-#ifdef COOPERATIVE
-#import cooperative_product
-#else
-#import tile_product
-#endif
+#import product
 #import conv2d
 #import conv2d_strided
 #import value

@@ -7,19 +7,7 @@
 // With S segments there is a product for each: segment s has the rows s, s + S, ... of x and y, and its own columns of
 // w (N, S, K). L layers of one size are computed side by side, in the same dispatch: grad_x is the sum of those of all.
 // With VEC4, N and K are multiples of 4; else the last four of a row may be fewer.
-#ifdef F16
-enable f16;
-#endif
-#ifdef COOPERATIVE
-enable subgroups;
-enable wgpu_cooperative_matrix;
-#endif
-#import grid
-#ifdef COOPERATIVE
-#import cooperative_product
-#else
-#import tile_product
-#endif
+#import product
 #import linear
 #import dropout
 

@@ -187,6 +187,7 @@ const SHARED: &[File] = &[
     ("shared/texel.wgsl", include_str!("../../shaders/shared/texel.wgsl")),
     ("shared/lanes.wgsl", include_str!("../../shaders/shared/lanes.wgsl")),
     ("shared/normal.wgsl", include_str!("../../shaders/shared/normal.wgsl")),
+    ("shared/product.wgsl", include_str!("../../shaders/shared/product.wgsl")),
     ("shared/tile_blocks.wgsl", include_str!("../../shaders/shared/tile_blocks.wgsl")),
     ("shared/tile_product.wgsl", include_str!("../../shaders/shared/tile_product.wgsl")),
     ("shared/value.wgsl", include_str!("../../shaders/shared/value.wgsl")),
