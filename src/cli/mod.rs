@@ -27,6 +27,7 @@ mod tune;
 mod user_config;
 mod weights;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -79,7 +80,7 @@ enum Command {
 
 /// Parses the command line, runs the command and reports an error as one line.
 pub fn run() -> ExitCode {
-    silence_driver_warnings();
+    prepare_software_drivers();
     let (command, args) = (command(), std::env::args_os().collect());
     let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).chain(["help"]).collect();
     let args = short::with_predict(args, &names);
@@ -160,13 +161,30 @@ fn usage(error: &clap::Error) -> String {
     format!("{}; see --help", what.trim_start_matches("error: "))
 }
 
-/// Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set" on machines without a desktop, which is not an error
-/// here.
-fn silence_driver_warnings() {
-    if cfg!(unix) && std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| dir.is_empty()) {
-        // SAFETY: the first thing that main does; there is no other thread yet that could read the environment.
-        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
+/// Sets what Mesa's drivers read from the environment, where it is not set. To be called before there are threads.
+fn prepare_software_drivers() {
+    let set = |name: &str, value: &OsStr| {
+        if std::env::var_os(name).is_none_or(|value| value.is_empty()) {
+            // SAFETY: main calls this first, so there is no other thread that could read the environment.
+            unsafe { std::env::set_var(name, value) };
+        }
+    };
+    if cfg!(unix) {
+        // Without it on machines without a desktop, Mesa prints "error: XDG_RUNTIME_DIR is invalid or not set", which
+        // is not an error here.
+        set("XDG_RUNTIME_DIR", std::env::temp_dir().as_os_str());
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        if let Some(threads) = llvmpipe_threads(cores) {
+            set("LP_NUM_THREADS", threads.to_string().as_ref());
+        }
     }
+}
+
+/// llvmpipe splits a dispatch into one part for each of its threads and waits for the slowest. With its default of one
+/// thread for each core, two threads that land on the same core double the time; more and smaller parts balance better.
+/// Every version of llvmpipe takes 16 threads; with more cores than half as many its default stays.
+fn llvmpipe_threads(cores: usize) -> Option<usize> {
+    (2..=8).contains(&cores).then_some(2 * cores)
 }
 
 fn log(verbose: u8) {
