@@ -12,6 +12,7 @@
 #import grid
 #import relu
 #import dropout
+#import stored
 
 struct Params {
     // For a gradient of gamma or beta its place, else theirs.
@@ -34,20 +35,23 @@ struct Params {
     lengths_stride: u32,
     eps: f32,
     momentum: f32,
-    relu: u32,       // 1: ReLU, then dropout
-    threshold: u32,  // of dropout; 0: none
+    threshold: u32,  // of dropout
     scale: f32,      // 1 / (1 - p)
     stream: u32,
-    input_wanted: u32, // grad_x is computed,
-    accumulate: u32,   //   and added to what is there
+    input_wanted: u32, // grad_x is computed
 }
 
+// Constants, because a CPU goes through both sides of a branch unless the compiler knows which.
+override RELU: bool = false;  // ReLU follows,
+override DROPS: bool = false; //   and then dropout
+override ADDS: bool = false;  // grad_x is added to what is there
+
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Value>;                    // (B, T, F) every x_stride
+@group(0) @binding(1) var<storage, read> x: array<Stored>;                   // (B, T, F) every x_stride
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;                // (B) every lengths_stride
 #ifdef SKIP
 @group(0) @binding(3) var<storage, read> affine: array<Value>;               // gamma and beta, (F) each
-@group(0) @binding(4) var<storage, read> skip: array<Value>;                 // (B, T, F) every skip_stride
+@group(0) @binding(4) var<storage, read> skip: array<Stored>;                // (B, T, F) every skip_stride
 #else
 @group(0) @binding(3) var<storage, read> gamma: array<Value>;                // (F)
 @group(0) @binding(4) var<storage, read> beta: array<Value>;                 // (F)
@@ -55,14 +59,14 @@ struct Params {
 // mean and variance, (F) each
 @group(0) @binding(5) var<storage, read_write> running: array<Value>;
 @group(0) @binding(7) var<storage, read> clock: array<vec4<u32>>;            // (R): seed low, seed high, step, done
-@group(0) @binding(8) var<storage, read_write> y: array<Value>;              // (R, B, T, F)
-@group(0) @binding(9) var<storage, read> grad_y: array<Value>;               // (R, B, T, F)
-@group(0) @binding(10) var<storage, read_write> grad_x: array<Value>;        // (R, B, T, F)
+@group(0) @binding(8) var<storage, read_write> y: array<Stored>;             // (R, B, T, F)
+@group(0) @binding(9) var<storage, read> grad_y: array<Stored>;              // (R, B, T, F)
+@group(0) @binding(10) var<storage, read_write> grad_x: array<Stored>;       // (R, B, T, F)
 // of gamma and beta, (F) each
 @group(0) @binding(11) var<storage, read_write> grad_affine: array<Value>;
 // of each replica: mean, rstd, 1 / n, gamma rstd, (F) each; of each slice mean and squared deviations, (F) each, and
 // its number of rows; with SKIP y before the sum, (B, T, F)
-@group(0) @binding(13) var<storage, read_write> moments: array<Value>;
+@group(0) @binding(13) var<storage, read_write> moments: array<Stored>;
 @group(0) @binding(14) var<storage, read_write> partial: array<Value>;       // (R, slices, 2, F): sum g, sum g xhat
 
 #ifdef WHOLE
@@ -74,6 +78,12 @@ const WORKGROUP_SIZE = 16u;
 const WORKGROUP_SIZE = 64u;
 #endif
 #endif
+
+fn x_at(replica: u32, at: u32) -> Value { return value(x[replica * p.x_stride + at]); }
+
+fn moment(at: u32) -> Value { return value(moments[at]); }
+
+fn put_moment(at: u32, v: Value) { moments[at] = stored(v); }
 
 // The end of the valid rows of the clip that `row` belongs to, and of the clip itself.
 fn clip_ends(replica: u32, row: u32) -> vec2<u32> {
@@ -109,19 +119,19 @@ fn beta_of(replica: u32, column: u32) -> Value { return affine[at_place(p.beta, 
 fn saved_y(replica: u32, at: u32) -> u32 { return moments_of(replica + 1u) - p.rows * p.f + at; }
 
 fn put_y(replica: u32, at: u32, v: Value) {
-    moments[saved_y(replica, at)] = v;
-    y[replica * p.rows * p.f + at] = v + skip[replica * p.skip_stride + at];
+    put_moment(saved_y(replica, at), v);
+    y[replica * p.rows * p.f + at] = stored(v + value(skip[replica * p.skip_stride + at]));
 }
 
-fn y_before_sum(replica: u32, at: u32) -> Value { return moments[saved_y(replica, at)]; }
+fn y_before_sum(replica: u32, at: u32) -> Value { return moment(saved_y(replica, at)); }
 #else
 fn gamma_of(replica: u32, column: u32) -> Value { return gamma[at_place(p.gamma, replica, column)]; }
 
 fn beta_of(replica: u32, column: u32) -> Value { return beta[at_place(p.beta, replica, column)]; }
 
-fn put_y(replica: u32, at: u32, v: Value) { y[replica * p.rows * p.f + at] = v; }
+fn put_y(replica: u32, at: u32, v: Value) { y[replica * p.rows * p.f + at] = stored(v); }
 
-fn y_before_sum(replica: u32, at: u32) -> Value { return y[replica * p.rows * p.f + at]; }
+fn y_before_sum(replica: u32, at: u32) -> Value { return value(y[replica * p.rows * p.f + at]); }
 #endif
 
 // What an invocation of an element-wise kernel works on: a column, and neighbouring rows.
@@ -162,7 +172,7 @@ fn pivot_of(replica: u32, column: u32, first: u32, end: u32) -> Value {
     var row = first;
     while row < end {
         let ends = clip_ends(replica, row);
-        if row < ends.x { return x[replica * p.x_stride + row * p.f + column]; }
+        if row < ends.x { return x_at(replica, row * p.f + column); }
         row = ends.y;
     }
     return Value(0.0);
@@ -178,7 +188,7 @@ fn moments_of_rows(replica: u32, column: u32, first: u32, end: u32, pivot: Value
         let ends = clip_ends(replica, row);
         let stop = min(ends.x, end);
         for (; row < stop; row++) {
-            let d = x[replica * p.x_stride + row * p.f + column] - pivot;
+            let d = x_at(replica, row * p.f + column) - pivot;
             sum += d;
             square += d * d;
             n += 1.0;
@@ -205,9 +215,9 @@ fn batch_norm_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
     let pivot = pivot_of(id.z, c, first, slice_end(first));
     let m = moments_of_rows(id.z, c, first, slice_end(first), pivot);
     let at = slice_moments_of(id.z, slice);
-    moments[at + c] = pivot + m.mean;
-    moments[at + p.f + c] = m.square;
-    if c == 0u { moments[at + 2u * p.f] = Value(m.n); }
+    put_moment(at + c, pivot + m.mean);
+    put_moment(at + p.f + c, m.square);
+    if c == 0u { put_moment(at + 2u * p.f, Value(m.n)); }
 }
 
 // Of every `step`-th slice from `first` on.
@@ -215,7 +225,7 @@ fn joined(replica: u32, column: u32, first: u32, step: u32) -> Moments {
     var m = Moments(0.0, Value(0.0), Value(0.0));
     for (var s = first; s < p.slices; s += step) {
         let at = slice_moments_of(replica, s);
-        m = join(m, Moments(first_of(moments[at + 2u * p.f]), moments[at + column], moments[at + p.f + column]));
+        m = join(m, Moments(first_of(moment(at + 2u * p.f)), moment(at + column), moment(at + p.f + column)));
     }
     return m;
 }
@@ -228,9 +238,9 @@ fn normalise(replica: u32, part: Part, mean: Value, scale: Value, shift: Value, 
         let ends = min(clip_ends(replica, row), vec2(part.end));
         for (; row < ends.x; row++) {
             let at = row * p.f + part.column;
-            var v = (x[replica * p.x_stride + at] - mean) * scale + shift;
-            if p.relu == 1u { v = relu(v, 0.0); }
-            if p.threshold > 0u { v *= dropout_factor(at, p.stream, now, p.threshold, p.scale); }
+            var v = (x_at(replica, at) - mean) * scale + shift;
+            if RELU { v = relu(v, 0.0); }
+            if DROPS { v *= dropout_factor(at, p.stream, now, p.threshold, p.scale); }
             put_y(replica, at, v);
         }
         for (; row < ends.y; row++) { put_y(replica, row * p.f + part.column, Value(0.0)); }
@@ -277,10 +287,10 @@ fn batch_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
     let scale = gamma_of(id.z, c) * rstd;
     if part.row == 0u {
         let at = moments_of(id.z) + c;
-        moments[at] = m.mean;
-        moments[at + p.f] = rstd;
-        moments[at + 2u * p.f] = Value(inverse_n);
-        moments[at + 3u * p.f] = scale;
+        put_moment(at, m.mean);
+        put_moment(at + p.f, rstd);
+        put_moment(at + 2u * p.f, Value(inverse_n));
+        put_moment(at + 3u * p.f, scale);
         if m.n > 0.0 {
             let mean_at = at_place(p.mean, id.z, c);
             let var_at = at_place(p.variance, id.z, c);
@@ -308,8 +318,8 @@ fn batch_norm_forward_eval(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wo
 #endif
 
 fn gradient(replica: u32, at: u32) -> Value {
-    let g = grad_y[replica * p.rows * p.f + at];
-    if p.relu == 0u { return g; }
+    let g = value(grad_y[replica * p.rows * p.f + at]);
+    if !RELU { return g; }
     return before_relu(g, y_before_sum(replica, at), 0.0, p.scale, true);
 }
 
@@ -323,7 +333,7 @@ fn add_sums(a: Sums, b: Sums) -> Sums { return Sums(a.g + b.g, a.g_xhat + b.g_xh
 
 // Over the valid rows from `first` to `end`.
 fn sums_of_rows(replica: u32, column: u32, first: u32, end: u32) -> Sums {
-    let mean = moments[moments_of(replica) + column];
+    let mean = moment(moments_of(replica) + column);
     var row = first;
     var sum = Value(0.0);
     var sum_x = Value(0.0);
@@ -333,11 +343,11 @@ fn sums_of_rows(replica: u32, column: u32, first: u32, end: u32) -> Sums {
             let at = row * p.f + column;
             let g = gradient(replica, at);
             sum += g;
-            sum_x += g * (x[replica * p.x_stride + at] - mean);
+            sum_x += g * (x_at(replica, at) - mean);
         }
         row = ends.y;
     }
-    return Sums(sum, sum_x * moments[moments_of(replica) + p.f + column]);
+    return Sums(sum, sum_x * moment(moments_of(replica) + p.f + column));
 }
 
 #ifndef WHOLE
@@ -409,10 +419,10 @@ fn batch_norm_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
     }
     if p.input_wanted == 0u { return; }
     let at_moments = moments_of(id.z) + c;
-    let mean = moments[at_moments];
-    let rstd = moments[at_moments + p.f];
-    let inverse_n = moments[at_moments + 2u * p.f];
-    let scale = moments[at_moments + 3u * p.f];
+    let mean = moment(at_moments);
+    let rstd = moment(at_moments + p.f);
+    let inverse_n = moment(at_moments + 2u * p.f);
+    let scale = moment(at_moments + 3u * p.f);
     let offset = sums.g * inverse_n;
     let slope = sums.g_xhat * inverse_n * rstd;
     var row = part.row;
@@ -421,11 +431,11 @@ fn batch_norm_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
         for (; row < ends.x; row++) {
             let at = row * p.f + c;
             let to = id.z * p.rows * p.f + at;
-            let v = scale * (gradient(id.z, at) - offset - (x[id.z * p.x_stride + at] - mean) * slope);
-            if p.accumulate == 1u { grad_x[to] += v; } else { grad_x[to] = v; }
+            let v = scale * (gradient(id.z, at) - offset - (x_at(id.z, at) - mean) * slope);
+            if ADDS { grad_x[to] = stored(value(grad_x[to]) + v); } else { grad_x[to] = stored(v); }
         }
-        if p.accumulate == 0u {
-            for (; row < ends.y; row++) { grad_x[(id.z * p.rows + row) * p.f + c] = Value(0.0); }
+        if !ADDS {
+            for (; row < ends.y; row++) { grad_x[(id.z * p.rows + row) * p.f + c] = stored(Value(0.0)); }
         }
         row = ends.y;
     }

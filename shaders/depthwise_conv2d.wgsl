@@ -43,9 +43,9 @@ override STRIDE: u32 = 1u;
 
 #ifdef TEXELS
 #import texel
-@group(0) @binding(1) var x: texture_2d<f32>;                              // (B, H, W, C) every x_stride
-@group(0) @binding(4) var weights: texture_2d<f32>;                        // the packed weights
-@group(0) @binding(7) var grad_y: texture_2d<f32>;                         // (R, B, H', W', C)
+@group(0) @binding(1) var x: Texels;                                       // (B, H, W, C) every x_stride
+@group(0) @binding(4) var weights: Texels;                                 // the packed weights
+@group(0) @binding(7) var grad_y: Texels;                                  // (R, B, H', W', C)
 fn image_value(i: u32) -> Value { return texel(x, i); }
 fn weight(i: u32) -> Value { return texel(weights, i); }
 fn gradient(i: u32) -> Value { return texel(grad_y, i); }

@@ -25,8 +25,8 @@ struct Params {
 
 #ifdef TEXELS
 #import texel
-@group(0) @binding(1) var x: texture_2d<f32>;                        // (R, B, H, W, C)
-@group(0) @binding(3) var grad_y: texture_2d<f32>;                   // (R, B, H', W', C)
+@group(0) @binding(1) var x: Texels;                                 // (R, B, H, W, C)
+@group(0) @binding(3) var grad_y: Texels;                            // (R, B, H', W', C)
 fn element(i: u32) -> Value { return texel(x, i); }
 fn gradient(i: u32) -> Value { return texel(grad_y, i); }
 #else

@@ -12,8 +12,8 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 #ifdef TEXELS
 #import texel
-@group(0) @binding(1) var y: texture_2d<f32>;                   // (len)
-@group(0) @binding(2) var grad_y: texture_2d<f32>;              // (len)
+@group(0) @binding(1) var y: Texels;                            // (len)
+@group(0) @binding(2) var grad_y: Texels;                       // (len)
 fn value_of_y(i: u32) -> Value { return texel(y, i); }
 fn gradient_of_y(i: u32) -> Value { return texel(grad_y, i); }
 #else

@@ -15,7 +15,7 @@ const LAYERS: [&str; 19] = [
 /// Crates, and the modules that may name them, with all below.
 const CRATES: [(&str, &[&str]); 6] = [
     ("wgpu", &["gpu"]),
-    ("naga", &["gpu::kernel", "gpu::preprocess", "gpu::spirv"]),
+    ("naga", &["gpu::kernel", "gpu::preprocess", "gpu::spirv", "gpu::uniforms"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
     ("ctrlc", &["cli"]),

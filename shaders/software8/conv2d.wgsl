@@ -14,12 +14,12 @@ alias Bits = vec4<u32>;
 #ifdef SCALAR_INPUT
 @group(0) @binding(1) var<storage, read> x: array<f32>;                   // (B, H, W, C) every x_stride
 #else
-@group(0) @binding(1) var x: texture_2d<f32>;                             // (B, H, W, C) every x_stride; g for grad_x
+@group(0) @binding(1) var x: Texels;                                      // (B, H, W, C) every x_stride; g for grad_x
 #endif
-@group(0) @binding(2) var weights: texture_2d<f32>;                       // (R, depth, N) in panels
+@group(0) @binding(2) var weights: Texels;                                // (R, depth, N) in panels
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;             // (N) every b_stride
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;       // (R, B, H, W, N), or grad_x
-@group(0) @binding(5) var grad_y: texture_2d<f32>;                        // (R, M, N)
+@group(0) @binding(5) var grad_y: Texels;                                 // (R, M, N)
 @group(0) @binding(6) var<storage, read_write> partial: array<vec4<f32>>; // (R, slices, N, depth)
 
 fn put_y(at: u32, row: u32, bias: vec4<f32>, sum: vec4<f32>) {

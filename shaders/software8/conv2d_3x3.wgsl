@@ -37,7 +37,7 @@ const CHUNK = 1u;
 #else
 alias Input = vec4<f32>;
 const CHUNK = 4u;
-@group(0) @binding(1) var x: texture_2d<f32>;                              // (B, H, W, C) every x_stride; g for grad_x
+@group(0) @binding(1) var x: Texels;                                       // (B, H, W, C) every x_stride; g for grad_x
 #endif
 // Positions of a row of the kernel.
 const STEPS = 3u * CHUNK;
@@ -46,10 +46,10 @@ const ROW_LEN = (STEPS + 3u) / 4u;
 const KERNEL_LEN = 3u * ROW_LEN;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(2) var weights: texture_2d<f32>;                        // see conv2d_3x3_pack
+@group(0) @binding(2) var weights: Texels;                                 // see conv2d_3x3_pack
 @group(0) @binding(3) var<storage, read> b: array<Value>;                  // (N) every b_stride
 @group(0) @binding(4) var<storage, read_write> y: array<Value>;            // (R, B, H, W, N), or grad_x
-@group(0) @binding(5) var grad_y: texture_2d<f32>;                         // (R, M, N)
+@group(0) @binding(5) var grad_y: Texels;                                  // (R, M, N)
 @group(0) @binding(6) var<storage, read_write> partial: array<Input>;      // (R, slices, N, depth)
 @group(0) @binding(7) var<storage, read_write> sums: array<Value>;         // (R, slices, N)
 @group(0) @binding(8) var<storage, read> w: array<f32>;                    // (N, C, 3, 3) every w_stride

@@ -26,13 +26,13 @@ const RUN = 8u;
 @group(0) @binding(1) var<storage, read> x: array<f32>;                   // (B, H, W, C) every x_stride
 @group(0) @binding(6) var<storage, read_write> partial: array<f32>;       // (R, slices, N, depth)
 #else
-@group(0) @binding(1) var x: texture_2d<f32>;                             // (B, H, W, C) every x_stride; g for grad_x
+@group(0) @binding(1) var x: Texels;                                      // (B, H, W, C) every x_stride; g for grad_x
 @group(0) @binding(6) var<storage, read_write> partial: array<vec4<f32>>; // (R, slices, N, depth)
 #endif
-@group(0) @binding(2) var weights: texture_2d<f32>;                 // (R, N / 4, chunks, SIZE, 4), see conv2d_runs_pack
+@group(0) @binding(2) var weights: Texels;                          // (R, N / 4, chunks, SIZE, 4), see conv2d_runs_pack
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;       // (N) every b_stride
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // (R, B, H, W, N), or grad_x
-@group(0) @binding(5) var grad_y: texture_2d<f32>;                  // (R, M, N)
+@group(0) @binding(5) var grad_y: Texels;                           // (R, M, N)
 
 alias Pixels = array<vec4<f32>, 8>;
 

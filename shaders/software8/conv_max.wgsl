@@ -12,11 +12,11 @@ alias Bits = vec4<u32>;
 #import conv_max
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var x: texture_2d<f32>;                       // (B, T, F) every x_stride
+@group(0) @binding(1) var x: Texels;                                // (B, T, F) every x_stride
 #ifdef PAIRS
 @group(0) @binding(2) var<uniform> weights: array<vec4<f32>, 4096>; // (K, chunks, TAPS, 32): a panel
 #else
-@group(0) @binding(2) var weights: texture_2d<f32>;                 // the same
+@group(0) @binding(2) var weights: Texels;                          // the same
 #endif
 @group(0) @binding(3) var<storage, read> b: array<f32>;             // (N) every b_stride
 @group(0) @binding(4) var<storage, read> scale: array<f32>;         // (N) every scale_stride

@@ -9,24 +9,30 @@ enable subgroups;
 #import software8/product
 #import texel
 #import linear
+#import stored
+
+// p.accumulate and p.curve, as constants: a CPU goes through both sides of a branch unless the compiler knows which.
+override ACCUMULATE: u32 = 0u;
+override CURVE: u32 = 0u;
+
 #ifdef VEC4
 const WIDTH = 4u; // elements of a Value, in which views are indexed
 #else
 const WIDTH = 1u;
 #endif
 
-@group(0) @binding(1) var x: texture_2d<f32>;                            // (R, M, S, K)
-@group(0) @binding(2) var w: texture_2d<f32>;                            // (N, S, K) every w_stride
-@group(0) @binding(3) var<storage, read> b: array<Value>;            // (N) every b_stride
-@group(0) @binding(4) var<storage, read_write> y: array<Value>;      // (R, M, S, N)
-@group(0) @binding(5) var grad_y: texture_2d<f32>;                       // (R, M, S, N)
-@group(0) @binding(6) var<storage, read_write> grad_x: array<Value>; // (R, M, S, K)
+@group(0) @binding(1) var x: Texels;                                     // (R, M, S, K)
+@group(0) @binding(2) var w: Texels;                                     // (N, S, K) every w_stride
+@group(0) @binding(3) var<storage, read> b: array<Value>;                // (N) every b_stride
+@group(0) @binding(4) var<storage, read_write> y: array<Stored>;         // (R, M, S, N)
+@group(0) @binding(5) var grad_y: Texels;                                // (R, M, S, N)
+@group(0) @binding(6) var<storage, read_write> grad_x: array<Stored>;    // (R, M, S, K)
 // (N, S, K) every grad_stride; and grad_b (N) every b_stride
-@group(0) @binding(7) var<storage, read_write> grad_w: array<Value>;
+@group(0) @binding(7) var<storage, read_write> grad_w: array<Stored>;
 
 #ifndef VEC4
 // Four values from the i-th on.
-fn four(t: texture_2d<f32>, i: u32) -> vec4<f32> {
+fn four(t: Texels, i: u32) -> vec4<f32> {
     let low = texel(t, i / 4u);
     let high = texel(t, i / 4u + 1u);
     let odd = (i & 1u) == 1u;
@@ -42,28 +48,28 @@ fn leading(v: vec4<f32>, left: u32) -> vec4<f32> {
 
 fn at_most(i: vec4<u32>, last: u32) -> vec4<u32> { return min(i, vec4(last)); }
 #else
-fn four(t: texture_2d<f32>, i: u32) -> vec4<f32> { return texel(t, i); }
+fn four(t: Texels, i: u32) -> vec4<f32> { return texel(t, i); }
 fn leading(v: vec4<f32>, left: u32) -> vec4<f32> { return v; }
 fn at_most(i: vec4<u32>, last: u32) -> vec4<u32> { return i; }
 #endif
 
 fn store_y(i: u32, sum: Value) {
     var v = sum;
-    if p.accumulate == 1u { v += y[i]; }
-    if p.curve == 1u { v = relu(v, p.slope); }
-    y[i] = v;
+    if ACCUMULATE == 1u { v += value(y[i]); }
+    if CURVE == 1u { v = relu(v, p.slope); }
+    y[i] = stored(v);
 }
 
 fn store_grad_x(i: u32, v: Value) {
-    if (p.accumulate & 4u) == 4u { grad_x[i] += v; } else { grad_x[i] = v; }
+    if (ACCUMULATE & 4u) == 4u { grad_x[i] = stored(value(grad_x[i]) + v); } else { grad_x[i] = stored(v); }
 }
 
 fn store_grad_w(i: u32, v: Value) {
-    if (p.accumulate & 1u) == 1u { grad_w[i] += v; } else { grad_w[i] = v; }
+    if (ACCUMULATE & 1u) == 1u { grad_w[i] = stored(value(grad_w[i]) + v); } else { grad_w[i] = stored(v); }
 }
 
 fn store_grad_b(i: u32, v: Value) {
-    if (p.accumulate & 2u) == 2u { grad_w[i] += v; } else { grad_w[i] = v; }
+    if (ACCUMULATE & 2u) == 2u { grad_w[i] = stored(value(grad_w[i]) + v); } else { grad_w[i] = stored(v); }
 }
 
 // The `left` columns of v that a row has.

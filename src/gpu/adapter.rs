@@ -128,6 +128,9 @@ pub struct Adapter {
     pub cooperative_matrix: Option<CooperativeMatrix>,
     /// Optional features that kernels and benchmarks can use, and whether they are available.
     pub features: BTreeMap<&'static str, bool>,
+    /// Whether it has what kernels for software adapters with subgroups of 8 use besides.
+    #[serde(skip)]
+    has_cpu_features: bool,
 }
 
 impl Adapter {
@@ -150,7 +153,9 @@ impl Adapter {
 
     pub fn target(&self) -> Target {
         let fixed = self.features["subgroups"] && self.subgroup.0 == self.subgroup.1;
-        let subgroup = fixed.then_some(self.subgroup.0);
+        // Software adapters with subgroups of 8 have kernels of their own.
+        let lacks = self.kind == AdapterKind::Software && self.subgroup.0 == 8 && !self.has_cpu_features;
+        let subgroup = (fixed && !lacks).then_some(self.subgroup.0);
         Target { kind: self.kind, subgroup, precision: Precision::F32, matrix: None }
     }
 
@@ -201,8 +206,12 @@ fn describe(index: usize, raw: &wgpu::Adapter) -> Adapter {
             ("subgroups", has.contains(wgpu::Features::SUBGROUP)),
             (F16, has.contains(wgpu::Features::SHADER_F16)),
         ]),
+        has_cpu_features: has.contains(CPU),
     }
 }
+
+/// What kernels for software adapters with subgroups of 8 need of a device besides. llvmpipe has it.
+pub(super) const CPU: wgpu::Features = wgpu::Features::SHADER_INT64;
 
 /// What cooperative matrices need of a device.
 pub(super) const COOPERATIVE: wgpu::Features =

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::adapter::{Adapter, COOPERATIVE, choose};
+use super::adapter::{Adapter, AdapterKind, COOPERATIVE, CPU, choose};
 use super::kernel::Kernels;
 use super::pipeline_cache::PipelineCache;
 use crate::core::error::{Error, OUT_OF_MEMORY, Result};
@@ -41,6 +41,9 @@ impl Gpu {
         };
         let measured = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
         let mut features = raw.features() & (measured | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16);
+        if adapter.kind == AdapterKind::Software {
+            features |= raw.features() & CPU;
+        }
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if adapter.cooperative_matrix.is_some() {
             features |= COOPERATIVE;
@@ -70,7 +73,9 @@ impl Gpu {
             }
         });
         tracing::info!(name = adapter.name, backend = adapter.backend, driver = adapter.driver, "opened adapter");
-        let kernels = Arc::new(Kernels::new(PipelineCache::open(&device, &raw.get_info())));
+        let on_disk = PipelineCache::open(&device, &raw.get_info());
+        let copies_uniforms = adapter.kind == AdapterKind::Software && adapter.backend == "vulkan";
+        let kernels = Arc::new(Kernels::new(on_disk, copies_uniforms));
         Ok(Gpu { device, queue, adapter, kernels, submissions: Arc::default(), fault })
     }
 

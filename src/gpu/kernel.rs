@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use super::pipeline_cache::PipelineCache;
 use super::preprocess::preprocess;
+use super::uniforms;
 use crate::core::error::{Error, Result};
 use crate::core::files::open_file;
 
@@ -168,6 +169,8 @@ impl Key {
 /// Cache of compiled kernels.
 pub(super) struct Kernels {
     on_disk: Option<PipelineCache>,
+    /// Whether kernels begin with a copy of their uniforms (see [`uniforms`]).
+    copies_uniforms: bool,
     modules: Mutex<HashMap<Shader, Arc<Module>>>,
     kernels: Mutex<HashMap<Key, Arc<Kernel>>>,
 }
@@ -196,15 +199,16 @@ const SHARED: &[File] = &[
 /// The directive that WGSL requires for subgroups; naga supports the operations, but not yet the directive.
 const SUBGROUPS: &str = "enable subgroups;";
 
-/// The directives for what a shader may use beyond WebGPU's core.
-const EXTENSIONS: [(&str, naga::valid::Capabilities); 3] = [
+/// What a shader contains that uses something beyond WebGPU's core: a directive, or a type where there is none.
+const EXTENSIONS: [(&str, naga::valid::Capabilities); 4] = [
     (SUBGROUPS, naga::valid::Capabilities::SUBGROUP),
     ("enable f16;", naga::valid::Capabilities::SHADER_FLOAT16),
     ("enable wgpu_cooperative_matrix;", naga::valid::Capabilities::COOPERATIVE_MATRIX),
+    ("vec2<u64>", naga::valid::Capabilities::SHADER_INT64),
 ];
 
-/// Parses and validates a shader; beyond WebGPU's core only subgroups, f16 and cooperative matrices, and only if the
-/// shader enables them.
+/// Parses and validates a shader; beyond WebGPU's core only subgroups, f16, cooperative matrices and 64-bit integers,
+/// and only if the shader enables them.
 #[doc(hidden)]
 pub fn parse_wgsl(shader: &Shader) -> Result<(naga::Module, naga::valid::ModuleInfo)> {
     let (file, text) = (shader.file, shader.text()?);
@@ -254,13 +258,15 @@ pub(super) fn reflect(module: &naga::Module, info: &naga::valid::ModuleInfo) -> 
 }
 
 impl Kernels {
-    pub(super) fn new(on_disk: Option<PipelineCache>) -> Kernels {
-        Kernels { on_disk, modules: Mutex::default(), kernels: Mutex::default() }
+    pub(super) fn new(on_disk: Option<PipelineCache>, copies_uniforms: bool) -> Kernels {
+        Kernels { on_disk, copies_uniforms, modules: Mutex::default(), kernels: Mutex::default() }
     }
 
     /// The kernels of these keys. Missing ones are compiled, on all cores.
     pub(super) fn get(&self, device: &wgpu::Device, keys: &[Key]) -> Result<Vec<Arc<Kernel>>> {
-        compile(&self.modules, keys.iter().map(|key| key.shader), |shader| Module::new(device, shader))?;
+        compile(&self.modules, keys.iter().map(|key| key.shader), |shader| {
+            Module::new(device, shader, self.copies_uniforms)
+        })?;
         let modules = self.modules.lock().unwrap().clone();
         let on_disk = self.on_disk.as_ref().map(|cache| &cache.raw);
         compile(&self.kernels, keys.iter().cloned(), |key| Kernel::new(device, key, &modules[&key.shader], on_disk))?;
@@ -270,9 +276,12 @@ impl Kernels {
 }
 
 impl Module {
-    fn new(device: &wgpu::Device, shader: &Shader) -> Result<Module> {
-        let (module, info) = parse_wgsl(shader)?;
+    fn new(device: &wgpu::Device, shader: &Shader, copies_uniforms: bool) -> Result<Module> {
+        let (mut module, info) = parse_wgsl(shader)?;
         let bindings = reflect(&module, &info);
+        if copies_uniforms {
+            uniforms::copy(&mut module, &info);
+        }
         let source = wgpu::ShaderSource::Naga(Cow::Owned(module));
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.file), source };
         let checks = runtime_checks(shader.built_in, folder().is_some());

@@ -13,6 +13,7 @@ mod spirv;
 mod submission;
 mod texture;
 mod tiling;
+mod uniforms;
 
 pub use adapter::{Adapter, AdapterKind, CooperativeMatrix, Precision, Target, adapters, preferred};
 pub use buffer::{Buffer, Element};

@@ -1,4 +1,4 @@
-//! A kernel as wgpu's Vulkan backend hands it to the driver, for compilers and validators outside of wgpu.
+//! A kernel as wgpu's Vulkan backend hands it to the driver of a GPU, for compilers and validators outside of wgpu.
 
 use naga::ShaderStage::Compute;
 use naga::back::pipeline_constants::process_overrides;

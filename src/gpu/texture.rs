@@ -1,5 +1,6 @@
 //! Views copied into textures before a kernel reads them: software adapters load from a texture several times as fast
-//! as from a storage buffer, and a copy costs little beside one load of each element.
+//! as from a storage buffer, and a copy costs little beside one load of each element. The textures are storage
+//! textures: a load from a sampled one first looks up the size of the texel's mip level.
 
 use super::buffer::Buffer;
 use super::device::Gpu;
@@ -63,7 +64,7 @@ impl Textures {
                 sample_count: 1,
                 dimension: wgpu::TextureDimension::D2,
                 format: wgpu::TextureFormat::Rgba32Float,
-                usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+                usage: wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_DST,
                 view_formats: &[],
             });
             gpu.check()?;

@@ -174,6 +174,11 @@ pub(super) fn by_row_texels(target: Target, n: usize, shaders: &'static [Shader;
     by_row(n, scalar, if has_subgroup8(target) { texels } else { vec4 })
 }
 
+/// Whether two elements are best loaded and stored at once (see `shaders/shared/stored.wgsl`).
+pub(super) fn stores_wide(target: Target) -> bool {
+    has_subgroup8(target)
+}
+
 /// Kernels that sum over the invocations of a workgroup: in its memory, and first over subgroups.
 pub(super) type Lanes = [Shader; 2];
 

@@ -34,7 +34,8 @@ impl Op for Eval {
             ("running", running),
             ("y", io.y(0).view),
         ];
-        r.dispatch(shader, "batch_norm_forward_eval", &bindings, p, per_part(&slices, p, p.rows as usize, io.replicas));
+        let launch = per_part(&slices, p, p.rows as usize, io.replicas);
+        r.dispatch_with(shader, "batch_norm_forward_eval", &[self.config.relu()], &bindings, p, launch);
         Ok(())
     }
 

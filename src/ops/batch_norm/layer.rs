@@ -12,7 +12,7 @@ use crate::ops::add::add_gradient;
 use crate::ops::affine::{self, Place};
 use crate::ops::variants::{self, Reduction};
 
-const SHADER: Shader = shader!("batch_norm.wgsl", "shared/place.wgsl");
+const SHADER: Shader = shader!("batch_norm.wgsl", "shared/place.wgsl", "shared/stored.wgsl");
 /// By whether something is added, reduction, and whether rows are multiples of 4.
 pub(super) static SHADERS: [[[Shader; 2]; 3]; 2] = [
     [
@@ -26,14 +26,17 @@ pub(super) static SHADERS: [[[Shader; 2]; 3]; 2] = [
         [SHADER.with(&["SKIP", "WHOLE"]), SHADER.with(&["SKIP", "WHOLE", "VEC4"])],
     ],
 ];
+/// By whether something is added: where each invocation reduces alone, for rows that are multiples of 4 that are stored
+/// wide.
+pub(super) static WIDE: [Shader; 2] =
+    [SHADER.with(&["ALONE", "VEC4", "WIDE"]), SHADER.with(&["SKIP", "ALONE", "VEC4", "WIDE"])];
 
 params! {
     pub(super) struct Params {
         gamma: Place, beta: Place, mean: Place, variance: Place,
         rows: u32, t: u32, each: u32, f: u32, slice_rows: u32, slices: u32, columns: u32, lane_rows: u32,
         x_stride: u32, skip_stride: u32, lengths_stride: u32, eps: f32, momentum: f32,
-        relu: u32, threshold: u32, scale: f32, stream: u32,
-        input_wanted: u32, accumulate: u32,
+        threshold: u32, scale: f32, stream: u32, input_wanted: u32,
     }
 }
 
@@ -113,6 +116,8 @@ pub(super) struct Slices {
     how: Reduction,
     /// Of a slice.
     rows: usize,
+    /// Whether rows that are multiples of 4 are stored wide.
+    wide: bool,
 }
 
 impl Slices {
@@ -124,7 +129,7 @@ impl Slices {
             Reduction::Alone => few.max(rows.div_ceil(MAX_ITERATIONS / 3)).min(MAX_SLICES),
             _ => MAX_SLICES,
         };
-        Slices { how, rows: SLICE.max(rows.div_ceil(most)) }
+        Slices { how, rows: SLICE.max(rows.div_ceil(most)), wide: variants::stores_wide(target) }
     }
 
     /// Without a reduction.
@@ -135,8 +140,11 @@ impl Slices {
     }
 
     pub(super) fn shader(&self, io: &Io) -> &'static Shader {
-        let vec4 = variants::row_width(io.x(0).shape.last()) == 4;
-        &SHADERS[usize::from(skip(io).is_some())][self.how as usize][usize::from(vec4)]
+        let (vec4, skips) = (variants::row_width(io.x(0).shape.last()) == 4, usize::from(skip(io).is_some()));
+        match self.how {
+            Reduction::Alone if vec4 && self.wide => &WIDE[skips],
+            how => &SHADERS[skips][how as usize][usize::from(vec4)],
+        }
     }
 
     fn workgroup(&self) -> usize {
@@ -171,6 +179,11 @@ fn skip(io: &Io) -> Option<&Bound> {
 }
 
 impl BatchNorm {
+    /// Whether ReLU follows, as a constant of the kernels.
+    pub(super) fn relu(&self) -> (&'static str, f64) {
+        ("RELU", self.relu_dropout.is_some().into())
+    }
+
     /// Parameters of all kernels, without dropout.
     pub(super) fn params(&self, io: &Io, slice: &Slices) -> Params {
         let [b, t, each, f] = dims(&io.x(0).shape);
@@ -197,12 +210,10 @@ impl BatchNorm {
             lengths_stride: io.x(1).stride as u32,
             eps: self.eps as f32,
             momentum: self.momentum as f32,
-            relu: self.relu_dropout.is_some().into(),
             threshold: 0,
             scale: 1.0,
             stream: 0,
             input_wanted: 0,
-            accumulate: 0,
         }
     }
 
@@ -309,7 +320,9 @@ impl Op for Train {
                 Params { gamma: place(gamma), beta: place(beta), ..p }
             }
         };
-        r.dispatch(shader, "batch_norm_forward", &bindings, p, per_part(&slices, p, p.rows as usize, io.replicas));
+        let constants = [self.config.relu(), ("DROPS", (p.threshold > 0).into())];
+        let launch = per_part(&slices, p, p.rows as usize, io.replicas);
+        r.dispatch_with(shader, "batch_norm_forward", &constants, &bindings, p, launch);
         Ok(())
     }
 
@@ -327,25 +340,21 @@ impl Op for Train {
         let p = self.params(io, &slices);
         if slices.how != Reduction::Whole {
             inputs.push(("partial", io.scratch(0).view));
-            r.dispatch(shader, "batch_norm_backward_slices", &inputs, p, per_slice(&slices, p, io.replicas));
+            let launch = per_slice(&slices, p, io.replicas);
+            r.dispatch_with(shader, "batch_norm_backward_slices", &[self.config.relu()], &inputs, p, launch);
         }
 
         let op = "batch_norm with gamma and beta that are not parameters";
         let (affine, [gamma, beta]) = affine::gradients(io, width, op)?;
         let dx = io.dx(0);
-        let p = Params {
-            gamma,
-            beta,
-            input_wanted: dx.is_some().into(),
-            accumulate: dx.is_some_and(|dx| dx.accumulate).into(),
-            threshold: 0,
-            ..p
-        };
+        let p = Params { gamma, beta, input_wanted: dx.is_some().into(), threshold: 0, ..p };
         let unwanted = io.scratch(1).view;
         let gradients = [("grad_x", dx.map_or(unwanted, |dx| dx.view)), ("grad_affine", affine.unwrap_or(unwanted))];
         let rows = if dx.is_some() { p.rows as usize } else { 1 };
         let bindings = [&inputs[..], &gradients].concat();
-        r.dispatch(shader, "batch_norm_backward", &bindings, p, per_part(&slices, p, rows, io.replicas));
+        let constants = [self.config.relu(), ("ADDS", dx.is_some_and(|dx| dx.accumulate).into())];
+        let launch = per_part(&slices, p, rows, io.replicas);
+        r.dispatch_with(shader, "batch_norm_backward", &constants, &bindings, p, launch);
         if let Some(dskip) = io.dx(7) {
             add_gradient(r, dy, dskip);
         }

@@ -18,7 +18,7 @@ use super::Entry;
 use super::add::{self, add};
 use crate::core::error::{Error, Result};
 use crate::graph::{Graph, Mode, Tensor};
-use layer::SHADERS;
+use layer::{SHADERS, WIDE};
 
 pub use eval::Eval;
 pub use layer::{BatchNorm, Norm, Train};
@@ -69,6 +69,8 @@ pub(crate) const OP: Entry = Entry {
         &SHADERS[1][1][1],
         &SHADERS[1][2][0],
         &SHADERS[1][2][1],
+        &WIDE[0],
+        &WIDE[1],
         &add::SHADER,
         &add::VEC4,
     ],

@@ -62,7 +62,7 @@ pub(super) fn record(op: &Linear, io: &Io, r: &mut Recorder) -> Result<()> {
             r.dispatch_with(
                 shader(variant),
                 "linear_backward_input",
-                &constants(variant),
+                &constants(variant, &p),
                 &g.with(variant, views),
                 p,
                 launch,
@@ -217,14 +217,21 @@ fn gradients(
                     let both = Params { w_layer, w_stride, accumulate: sums.accumulate | add_to_x, ..sums };
                     let bindings = [bindings, vec![("w", *w), ("grad_x", dx.view)]].concat();
                     let launch = tiles([of_w, [1, d.m, d.k, layers * n]], z, variant);
-                    r.dispatch_with(shader(variant), "linear_backward", &constants(variant), &bindings, both, launch);
+                    r.dispatch_with(
+                        shader(variant),
+                        "linear_backward",
+                        &constants(variant, &both),
+                        &bindings,
+                        both,
+                        launch,
+                    );
                 }
                 None => {
                     let launch = tiles([of_w], z, variant);
                     r.dispatch_with(
                         shader(variant),
                         "linear_backward_weight",
-                        &constants(variant),
+                        &constants(variant, &sums),
                         &bindings,
                         sums,
                         launch,

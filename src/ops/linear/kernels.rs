@@ -18,9 +18,10 @@ pub(in crate::ops) static TILES: Tiles = variants::tiles(shader!("linear.wgsl", 
 const BIAS: Shader = shader!("linear_bias.wgsl", "shared/linear.wgsl");
 pub(in crate::ops) static BIASES: [Shader; 2] = [BIAS, BIAS.with(&["VEC4"])];
 /// For rows that are no multiples of 4, and for those that are.
-const RAGGED: Shader = shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl")
-    .with_textures(&["x", "w", "grad_y"]);
-pub(in crate::ops) static SUBGROUP8: [Shader; 2] = [RAGGED, RAGGED.with(&["VEC4"])];
+const RAGGED: Shader =
+    shader!("software8/linear.wgsl", "shared/linear.wgsl", "software8/product.wgsl", "shared/stored.wgsl")
+        .with_textures(&["x", "w", "grad_y"]);
+pub(in crate::ops) static SUBGROUP8: [Shader; 2] = [RAGGED, RAGGED.with(&["VEC4", "WIDE"])];
 
 params! {
     pub(super) struct Params {
@@ -310,10 +311,10 @@ pub(super) fn shader(variant: Product) -> &'static Shader {
 }
 
 /// The shader's constants.
-pub(super) fn constants(variant: Product) -> Vec<(&'static str, f64)> {
+pub(super) fn constants(variant: Product, p: &Params) -> Vec<(&'static str, f64)> {
     match variant {
         Product::Tile(tile) => tile.constants().into_iter().collect(),
-        Product::Subgroup8 { .. } => vec![],
+        Product::Subgroup8 { .. } => vec![("ACCUMULATE", p.accumulate.into()), ("CURVE", p.curve.into())],
     }
 }
 

@@ -128,7 +128,7 @@ impl Op for Linear {
                     ..d.params().with(curve.filter(|_| is_last))
                 };
                 let drops = all_tiled && clock.is_some() && is_last;
-                let mut constants = constants(variant);
+                let mut constants = constants(variant, &p);
                 constants.extend(drops.then_some(("DROPS", 1.0)));
                 let draws = if drops { MAX_RESULTS * PHILOX_ROUNDS } else { 0 };
                 let launch = tiles([[self.layers, d.m, n, to - from]], io.replicas * d.segments, variant).and(draws);
