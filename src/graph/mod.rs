@@ -1,5 +1,6 @@
 //! A model is described once as a `Graph` of ops, which a `Plan` turns into dispatches.
 
+mod barriers;
 mod builder;
 mod data;
 mod memory;
@@ -10,6 +11,7 @@ mod plan;
 mod reference;
 pub mod slice_sums;
 
+pub use barriers::Barriers;
 pub use data::{BufferData, Content, Place, PlanData, StepData};
 pub use op::{Bound, Cost, Dtype, Io, Op, Outputs, Sink, Spec};
 pub use params::{Init, Layout, Param};

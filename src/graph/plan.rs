@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::barriers::{self, Barriers};
 use super::builder::{Builder, GRADS, PARAMS, STATS};
 use super::memory::{Assignment, Lifetime, SlotInfo, assign};
 use super::{Graph, Layout, Tensor};
@@ -152,6 +153,24 @@ impl Draft {
         let bytes = |lens: &mut dyn Iterator<Item = usize>| lens.chain([textures]).map(|n| n as u64 * 4).sum();
         let own = self.slots.iter().zip(&self.memory.buffer).filter(|(_, buffer)| buffer.is_some());
         (bytes(&mut self.memory.lens.iter().copied()), bytes(&mut own.map(|(s, _)| s.len)))
+    }
+
+    /// How often dispatches of a replay wait for those before.
+    ///
+    /// # Errors
+    /// `Shader` for WGSL that does not compile.
+    pub fn barriers(&self) -> Result<Barriers> {
+        let own = self.memory.lens.len();
+        let number = |slot: Slot| {
+            let at = slot.0 as usize;
+            // Buffers of the caller's are numbered by the first slot of the name.
+            let first = || self.slots.iter().position(|other| other.lifetime == self.slots[at].lifetime);
+            match &self.slots[at].lifetime {
+                Lifetime::External(_) => own + first().expect("at least the slot itself"),
+                _ => self.memory.buffer[at].unwrap_or(own + at),
+            }
+        };
+        barriers::count(&self.dispatches, &number)
     }
 
     /// Checks before any memory is allocated whether the adapter can bind it.

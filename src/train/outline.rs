@@ -83,6 +83,8 @@ pub struct Outline {
     pub dispatches_forward: usize,
     pub dispatches_backward: usize,
     pub dispatches_update: usize,
+    /// Of the forward and backward pass: how often a dispatch waits for all before it.
+    pub barriers: usize,
     pub dispatches_validation: usize,
     pub memory_data: u64,
     pub memory_parameters: u64,
@@ -99,7 +101,8 @@ impl Outline {
     /// Of a network on an adapter, with these kernels.
     ///
     /// # Errors
-    /// `Data` without training or validation clips, `Shape` of building the plans.
+    /// `Data` without training or validation clips, `Shape` of building the plans, `Shader` for WGSL that does not
+    /// compile.
     pub fn of(gpu: &Gpu, kernels: impl Into<Tuned>, config: &Config, extent: &Extent) -> Result<Outline> {
         let Extent { dims, train, val, .. } = *extent;
         if let Some((split, _)) = [("training", train), ("validation", val)].iter().find(|(_, clips)| *clips == 0) {
@@ -130,6 +133,7 @@ impl Outline {
             dispatches_forward,
             dispatches_backward,
             dispatches_update: update.dispatches().0,
+            barriers: step.barriers()?.placed,
             dispatches_validation: validation.dispatches().0,
             memory_data: dims.slots as u64 * dims.clip_bytes() + floats(dims.clips * (1 + dims.classes)),
             // Values, moments and the best so far; statistics and their best; gradients.

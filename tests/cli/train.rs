@@ -239,6 +239,7 @@ fn json_outputs_have_the_promised_schema() {
             "dispatches_forward",
             "dispatches_backward",
             "dispatches_update",
+            "barriers",
             "dispatches_validation",
             "memory_data",
             "memory_parameters",

@@ -337,6 +337,23 @@ fn a_step_takes_few_dispatches() {
     }
 }
 
+/// Barriers that only buffers cause, not their elements, keep dispatches apart that could run side by side.
+#[test]
+fn dispatches_wait_for_little_more_than_what_they_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = small(dir.path());
+    let dims = Dims::new(&data.features, data.classes.len(), u64::MAX);
+    for (model, needed, most) in
+        [("att", 18, 18), ("fc", 9, 9), ("fc-t", 11, 11), ("rnn", 27, 34), ("bilstm-att", 11, 12)]
+    {
+        let graphs = Graphs::new(&config(model, &data, &[0]), dims, 100, 20, Order::Shuffled).unwrap();
+        let [step, ..] = graphs.drafts(Target::PORTABLE, 1).unwrap();
+        let barriers = step.barriers().unwrap();
+        assert!(barriers.needed <= needed && barriers.placed <= most, "{model}: {barriers:?}");
+        assert!(barriers.needed <= barriers.placed, "{model}: {barriers:?}");
+    }
+}
+
 /// Against the definition, from the probabilities of the initial weights and the labels as they are in the dataset.
 #[test]
 fn the_focal_loss_weighs_classes_by_each_seeds_training_clips() {
