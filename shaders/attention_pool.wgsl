@@ -8,8 +8,12 @@
 // Or by softmax: a = exp(att - max_t att), no clamp;  grad_att = ds (c - s) w.
 //
 // With BCE both passes in one kernel, for a y that only a masked binary cross-entropy reads.
+#ifdef SUBGROUPS
+enable subgroups;
+#endif
 #import value
 #import grid
+#import lanes
 #import nan
 #import masked_bce
 
@@ -38,7 +42,7 @@ struct Params {
 @group(0) @binding(10) var<storage, read_write> partial: array<Value>;
 @group(0) @binding(13) var<storage, read> grad_loss: array<f32>;          // (R)
 
-const WORKGROUP_SIZE = 64u;
+const LANES = 64u;
 const LOW = 1e-7;
 const HIGH = 1.0 - 1e-7;
 
@@ -118,7 +122,7 @@ fn store(at: u32, all: Pool, n: u32) -> Value {
 @compute @workgroup_size(64)
 fn attention_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                           @builtin(local_invocation_index) local_index: u32) {
-    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
+    let i = group_index(id, count) * LANES + local_index;
     if i >= p.b * p.k { return; }
     let n = valid(id.z, i / p.k);
     let row = id.z * p.b + i / p.k;
@@ -135,7 +139,7 @@ fn attention_pool_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_wor
 @compute @workgroup_size(64)
 fn attention_pool_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                  @builtin(local_invocation_index) local_index: u32) {
-    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
+    let i = group_index(id, count) * LANES + local_index;
     let slices = (p.t + p.slice - 1u) / p.slice;
     if i >= p.b * slices * p.k { return; }
     let b = i / (slices * p.k);
@@ -150,7 +154,7 @@ fn attention_pool_forward_slices(@builtin(workgroup_id) id: vec3<u32>, @builtin(
 @compute @workgroup_size(64)
 fn attention_pool_forward_join(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                @builtin(local_invocation_index) local_index: u32) {
-    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
+    let i = group_index(id, count) * LANES + local_index;
     if i >= p.b * p.k { return; }
     let n = valid(id.z, i / p.k);
     let slices = (p.t + p.slice - 1u) / p.slice;
@@ -172,7 +176,7 @@ fn attention_pool_forward_join(@builtin(workgroup_id) id: vec3<u32>, @builtin(nu
 @compute @workgroup_size(64)
 fn attention_pool_forward_weights(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                   @builtin(local_invocation_index) local_index: u32) {
-    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
+    let i = group_index(id, count) * LANES + local_index;
     if i >= p.b * p.t * p.k { return; }
     let b = i / (p.t * p.k);
     let saved = saved_total[(id.z * p.b + b) * p.k + i % p.k];
@@ -230,22 +234,14 @@ fn weighed(replica: u32, b: u32) -> vec2<f32> {
     return weigh(p.mean, known, f32(p.classes));
 }
 
-var<workgroup> denominators: array<f32, WORKGROUP_SIZE>;
-
 // One invocation per clip and Value. Every workgroup counts the known labels of the batch.
 @compute @workgroup_size(64)
 fn attention_pool_forward_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                                    @builtin(local_invocation_index) local_index: u32) {
     var some = 0.0;
-    for (var b = local_index; b < p.b; b += WORKGROUP_SIZE) { some += weighed(id.z, b).y; }
-    denominators[local_index] = some;
-    for (var step = WORKGROUP_SIZE / 2u; step > 0u; step /= 2u) {
-        workgroupBarrier();
-        if local_index < step { denominators[local_index] += denominators[local_index + step]; }
-    }
-    workgroupBarrier();
-    let denominator = denominators[0];
-    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
+    for (var b = local_index; b < p.b; b += LANES) { some += weighed(id.z, b).y; }
+    let denominator = sum_of_lanes(local_index, vec2(some, 0.0)).x;
+    let i = group_index(id, count) * LANES + local_index;
     if i >= p.b * p.k { return; }
     let row = id.z * p.b + i / p.k;
     let at = row * p.k + i % p.k;
@@ -264,7 +260,7 @@ fn attention_pool_forward_backward(@builtin(workgroup_id) id: vec3<u32>, @builti
 @compute @workgroup_size(64)
 fn attention_pool_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                            @builtin(local_invocation_index) local_index: u32) {
-    let i = group_index(id, count) * WORKGROUP_SIZE + local_index;
+    let i = group_index(id, count) * LANES + local_index;
     let slices = (p.t + p.slice - 1u) / p.slice;
     if i >= p.b * slices * p.k { return; }
     let b = i / (slices * p.k);

@@ -8,6 +8,9 @@
 // the whole sums reduces the slices first, every workgroup those of its columns, in a fixed order; with ALONE every
 // invocation, without a barrier. With WHOLE, for few rows, a workgroup works on all rows of its columns, and there are
 // no slices. With SKIP another tensor is added to y, which is saved for the backward pass before.
+#ifdef SUBGROUPS
+enable subgroups;
+#endif
 #import place
 #import grid
 #import relu
@@ -45,6 +48,9 @@ struct Params {
 override RELU: bool = false;  // ReLU follows,
 override DROPS: bool = false; //   and then dropout
 override ADDS: bool = false;  // grad_x is added to what is there
+#ifdef SUBGROUPS
+override SUBGROUP_SIZE: u32 = 4u;
+#endif
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Stored>;                   // (B, T, F) every x_stride
@@ -250,6 +256,32 @@ fn normalise(replica: u32, part: Part, mean: Value, scale: Value, shift: Value, 
 #ifndef ALONE
 var<workgroup> lane_moments: array<Moments, WORKGROUP_SIZE>; // (lanes, columns)
 
+// Of all lanes of a column. With SUBGROUPS, whose invocations are neighbours, first within subgroups.
+fn join_lanes(local_index: u32, own: Moments) -> Moments {
+#ifdef SUBGROUPS
+    var m = own;
+    let neighbours = min(max(SUBGROUP_SIZE, p.columns), WORKGROUP_SIZE);
+    for (var step = neighbours / 2u; step >= p.columns; step /= 2u) {
+        m = join(m, Moments(subgroupShuffleDown(m.n, step), subgroupShuffleDown(m.mean, step),
+                            subgroupShuffleDown(m.square, step)));
+    }
+    let i = local_index % neighbours;
+    if i < p.columns { lane_moments[local_index / neighbours * p.columns + i] = m; }
+    let entries = WORKGROUP_SIZE / neighbours * p.columns;
+#else
+    lane_moments[local_index] = own;
+    let entries = WORKGROUP_SIZE;
+#endif
+    for (var step = entries / 2u; step >= p.columns; step /= 2u) {
+        workgroupBarrier();
+        if local_index < step {
+            lane_moments[local_index] = join(lane_moments[local_index], lane_moments[local_index + step]);
+        }
+    }
+    workgroupBarrier();
+    return lane_moments[local_index % p.columns];
+}
+
 #ifdef WHOLE
 fn moments_of_lane(replica: u32, part: Part) -> Moments {
     return moments_of_rows(replica, part.column, part.row, part.end, pivot_of(replica, part.column, 0u, p.rows));
@@ -268,16 +300,10 @@ fn batch_norm_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgro
     if c >= p.f { return; }
     let m = joined(id.z, c, 0u, 1u);
 #else
-    if c < p.f { lane_moments[local_index] = moments_of_lane(id.z, part); }
-    for (var step = WORKGROUP_SIZE / 2u; step >= p.columns; step /= 2u) {
-        workgroupBarrier();
-        if local_index < step {
-            lane_moments[local_index] = join(lane_moments[local_index], lane_moments[local_index + step]);
-        }
-    }
-    workgroupBarrier();
+    var own = Moments(0.0, Value(0.0), Value(0.0));
+    if c < p.f { own = moments_of_lane(id.z, part); }
+    var m = join_lanes(local_index, own);
     if c >= p.f { return; }
-    var m = lane_moments[local_index % p.columns];
 #ifdef WHOLE
     m.mean += pivot_of(id.z, c, 0u, p.rows);
 #endif
@@ -378,6 +404,31 @@ fn summed(replica: u32, column: u32, first: u32, step: u32) -> Sums {
 #ifndef ALONE
 var<workgroup> lane_sums: array<Sums, WORKGROUP_SIZE>; // (lanes, columns)
 
+// As join_lanes.
+fn sum_lanes(local_index: u32, own: Sums) -> Sums {
+#ifdef SUBGROUPS
+    var sums = own;
+    let neighbours = min(max(SUBGROUP_SIZE, p.columns), WORKGROUP_SIZE);
+    for (var step = neighbours / 2u; step >= p.columns; step /= 2u) {
+        sums = add_sums(sums, Sums(subgroupShuffleDown(sums.g, step), subgroupShuffleDown(sums.g_xhat, step)));
+    }
+    let i = local_index % neighbours;
+    if i < p.columns { lane_sums[local_index / neighbours * p.columns + i] = sums; }
+    let entries = WORKGROUP_SIZE / neighbours * p.columns;
+#else
+    lane_sums[local_index] = own;
+    let entries = WORKGROUP_SIZE;
+#endif
+    for (var step = entries / 2u; step >= p.columns; step /= 2u) {
+        workgroupBarrier();
+        if local_index < step {
+            lane_sums[local_index] = add_sums(lane_sums[local_index], lane_sums[local_index + step]);
+        }
+    }
+    workgroupBarrier();
+    return lane_sums[local_index % p.columns];
+}
+
 #ifdef WHOLE
 fn sums_of_lane(replica: u32, part: Part) -> Sums {
     return sums_of_rows(replica, part.column, part.row, part.end);
@@ -402,16 +453,10 @@ fn batch_norm_backward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
     if c >= p.f { return; }
     let sums = summed(id.z, c, 0u, 1u);
 #else
-    if c < p.f { lane_sums[local_index] = sums_of_lane(id.z, part); }
-    for (var step = WORKGROUP_SIZE / 2u; step >= p.columns; step /= 2u) {
-        workgroupBarrier();
-        if local_index < step {
-            lane_sums[local_index] = add_sums(lane_sums[local_index], lane_sums[local_index + step]);
-        }
-    }
-    workgroupBarrier();
+    var own = Sums(Value(0.0), Value(0.0));
+    if c < p.f { own = sums_of_lane(id.z, part); }
+    let sums = sum_lanes(local_index, own);
     if c >= p.f { return; }
-    let sums = lane_sums[local_index % p.columns];
 #endif
     if part.row == 0u {
         if p.beta.wanted == 1u { add_gradient(p.beta, id.z, c, sums.g); }

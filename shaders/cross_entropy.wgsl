@@ -4,7 +4,11 @@
 //   backward input   grad_x = grad_y (softmax(x_b)_k sum_j target_bj - target_bk) / valid rows; 0 in padding
 //
 // A row of length 0 is padding and ignored.
+#ifdef SUBGROUPS
+enable subgroups;
+#endif
 #import grid
+#import lanes
 #import value
 #import nan
 
@@ -25,17 +29,16 @@ struct Params {
 @group(0) @binding(7) var<storage, read> grad_y: array<f32>;                 // (R)
 @group(0) @binding(8) var<storage, read_write> grad_x: array<f32>;           // (R, B, K)
 
-const WORKGROUP_SIZE = 256u;
+const LANES = 256u;
 const LOWEST = -3.40282346e38;
-
-var<workgroup> sums: array<vec2<f32>, 256>;
 
 // e^d for d = x - max. A NaN, and the inf - inf of an infinite x, stay NaN.
 fn shifted_exp(d: f32) -> f32 { return keep_nan(d, exp(d)); }
 
-fn put_loss(replica: u32, local_index: u32) {
+// Returns the number of valid rows.
+fn put_loss(replica: u32, local_index: u32) -> f32 {
     var total = vec2(0.0);
-    for (var b = local_index; b < p.batch; b += WORKGROUP_SIZE) {
+    for (var b = local_index; b < p.batch; b += LANES) {
         let clip = replica * p.batch + b;
         let first = clip * p.classes;
         var saved = vec2(0.0);
@@ -56,16 +59,12 @@ fn put_loss(replica: u32, local_index: u32) {
         }
         saved_rows[clip] = saved;
     }
-    sums[local_index] = total;
-    for (var step = WORKGROUP_SIZE / 2u; step > 0u; step /= 2u) {
-        workgroupBarrier();
-        if local_index < step { sums[local_index] += sums[local_index + step]; }
-    }
+    let all = sum_of_lanes(local_index, total);
     if local_index == 0u {
-        let all = sums[0];
         parts[replica] = all;
         y[replica] = all.x / max(all.y, 1.0);
     }
+    return all.y;
 }
 
 // The gradient of entry i.
@@ -96,8 +95,7 @@ fn cross_entropy_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(n
 @compute @workgroup_size(256)
 fn cross_entropy_forward_backward(@builtin(workgroup_id) id: vec3<u32>,
                                   @builtin(local_invocation_index) local_index: u32) {
-    put_loss(id.z, local_index);
+    let valid_rows = put_loss(id.z, local_index);
     storageBarrier();
-    workgroupBarrier();
-    for (var i = local_index; i < p.batch * p.classes; i += WORKGROUP_SIZE) { put_gradient(id.z, i, sums[0].y); }
+    for (var i = local_index; i < p.batch * p.classes; i += LANES) { put_gradient(id.z, i, valid_rows); }
 }

@@ -7,6 +7,8 @@ enable subgroups;
 #import value
 #import place
 
+const LANES = 64u;
+
 struct Params {
     // For a gradient of gamma or beta its place, else theirs.
     gamma: Place,

@@ -7,7 +7,11 @@
 //   -(t a (1 - x)^c log x + (1 - t) (1 - a) x^c log(1 - x)), for a = balance_k, c = focusing.
 //
 // Weights and denominators: see shared/masked_bce.wgsl.
+#ifdef SUBGROUPS
+enable subgroups;
+#endif
 #import grid
+#import lanes
 #import log_ratio
 #import masked_bce
 
@@ -32,11 +36,9 @@ struct Params {
 @group(0) @binding(10) var<storage, read> balance: array<f32>;           // (K) every balance_stride
 #endif
 
-const WORKGROUP_SIZE = 256u;
+const LANES = 256u;
 // Below it logarithms are clamped: f32 has nothing normal there.
 const SMALLEST = 1.1754944e-38;
-
-var<workgroup> sums: array<vec2<f32>, 256>;
 
 fn clamped_log(v: f32) -> f32 {
     if v < SMALLEST { return -100.0; }
@@ -104,26 +106,22 @@ fn clip_of(replica: u32, b: u32) -> Clip {
     return Clip(loss, weighed.x, weighed.y);
 }
 
-// Of the whole batch, from the parts of the invocations, numerator and denominator.
-fn finish(replica: u32, local_index: u32, part: vec2<f32>) {
-    sums[local_index] = part;
-    for (var step = WORKGROUP_SIZE / 2u; step > 0u; step /= 2u) {
-        workgroupBarrier();
-        if local_index < step { sums[local_index] += sums[local_index + step]; }
-    }
+// Of the whole batch, from the parts of the invocations, numerator and denominator. Returns the denominator.
+fn finish(replica: u32, local_index: u32, part: vec2<f32>) -> f32 {
+    let all = sum_of_lanes(local_index, part);
     if local_index == 0u {
-        let all = sums[0];
         parts[replica] = all;
         var loss = 0.0;
         if all.y > 0.0 { loss = all.x / all.y; }
         y[replica] = loss;
     }
+    return all.y;
 }
 
 @compute @workgroup_size(256)
 fn masked_bce_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local_index: u32) {
     var total = vec2(0.0);
-    for (var b = local_index; b < p.batch; b += WORKGROUP_SIZE) {
+    for (var b = local_index; b < p.batch; b += LANES) {
         let clip = clip_of(id.z, b);
         saved_weight[id.z * p.batch + b] = clip.weight;
         total += vec2(clip.weight * clip.loss, clip.denominator);
@@ -151,7 +149,7 @@ fn masked_bce_backward_input(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_
 }
 
 #ifndef FOCAL
-var<workgroup> weights: array<f32, 256>; // (B)
+var<workgroup> weights: array<f32, LANES>; // (B)
 
 // Both, of at most as many clips as there are invocations.
 @compute @workgroup_size(256)
@@ -163,10 +161,8 @@ fn masked_bce_forward_backward(@builtin(workgroup_id) id: vec3<u32>,
         weights[local_index] = clip.weight;
         total = vec2(clip.weight * clip.loss, clip.denominator);
     }
-    finish(id.z, local_index, total);
-    workgroupBarrier();
-    let denominator = sums[0].y;
-    for (var i = local_index; i < p.batch * p.classes; i += WORKGROUP_SIZE) {
+    let denominator = finish(id.z, local_index, total);
+    for (var i = local_index; i < p.batch * p.classes; i += LANES) {
         put_gradient(id.z, i, weights[i / p.classes], denominator);
     }
 }

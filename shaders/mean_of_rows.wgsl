@@ -4,6 +4,8 @@ enable subgroups;
 #endif
 #import lanes
 
+const LANES = 64u;
+
 struct Params {
     rows: u32,
 }

@@ -8,6 +8,8 @@ enable subgroups;
 #import grid
 #import lanes
 
+const LANES = 64u;
+
 struct Params {
     batch: u32,      // B
     width: u32,      // D

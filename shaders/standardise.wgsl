@@ -3,7 +3,11 @@
 //   forward    v = ln(x + offset);  y = (v - mean v) / max(std v, floor), both over the N values of a clip
 //
 // Sums run over d = v - v[0], so that a clip of equal values gives exact zeros; the variance is summed about the mean.
+#ifdef SUBGROUPS
+enable subgroups;
+#endif
 #import grid
+#import lanes
 
 struct Params {
     b: u32,
@@ -17,21 +21,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;       // (B, N) every x_stride
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // (R, B, N)
 
-const WORKGROUP_SIZE = 256u;
-var<workgroup> sums: array<f32, WORKGROUP_SIZE>;
+const LANES = 256u;
 
-// The sum over the workgroup, in a fixed order.
-fn total(local_index: u32, v: f32) -> f32 {
-    sums[local_index] = v;
-    workgroupBarrier();
-    for (var step = WORKGROUP_SIZE / 2u; step > 0u; step /= 2u) {
-        if local_index < step { sums[local_index] += sums[local_index + step]; }
-        workgroupBarrier();
-    }
-    let sum = sums[0];
-    workgroupBarrier();
-    return sum;
-}
+fn mean_of_lanes(lane: u32, sum: f32) -> f32 { return sum_of_lanes(lane, vec2(sum, 0.0)).x / f32(p.n); }
 
 // One workgroup per clip.
 @compute @workgroup_size(256)
@@ -45,19 +37,19 @@ fn standardise_forward(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgr
 
     let first = log(x[base] + p.offset);
     var sum = 0.0;
-    for (var i = local_index; i < p.n; i += WORKGROUP_SIZE) {
+    for (var i = local_index; i < p.n; i += LANES) {
         let d = log(x[base + i] + p.offset) - first;
         y[at + i] = d;
         sum += d;
     }
-    let mean = total(local_index, sum) / f32(p.n);
+    let mean = mean_of_lanes(local_index, sum);
     var squares = 0.0;
-    for (var i = local_index; i < p.n; i += WORKGROUP_SIZE) {
+    for (var i = local_index; i < p.n; i += LANES) {
         let d = y[at + i] - mean;
         squares += d * d;
     }
-    let scale = max(sqrt(total(local_index, squares) / f32(p.n)), p.floor);
-    for (var i = local_index; i < p.n; i += WORKGROUP_SIZE) {
+    let scale = max(sqrt(mean_of_lanes(local_index, squares)), p.floor);
+    for (var i = local_index; i < p.n; i += LANES) {
         y[at + i] = (y[at + i] - mean) / scale;
     }
 }

@@ -1,6 +1,4 @@
-// Sums over the 64 invocations of a workgroup.
-const LANES = 64u;
-
+// Sums over the invocations of a workgroup, LANES of them: a constant of the file that imports this one.
 var<workgroup> lane_sums: array<vec2<f32>, LANES>;
 
 // The sum over the lanes, in all of them. All lanes must call it.

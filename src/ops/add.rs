@@ -8,8 +8,8 @@ use crate::gpu::{Grid, Recorder, Shader, View, params, shader};
 use crate::graph::onnx::operators::{Operators, Value};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Sink, Spec, Tensor};
 
-pub(super) static SHADER: Shader = shader!("add.wgsl");
-pub(super) static VEC4: Shader = SHADER.with(&["VEC4"]);
+const SHADER: Shader = shader!("add.wgsl");
+pub(super) static SHADERS: [Shader; 2] = [SHADER, SHADER.with(&["VEC4"])];
 
 params! {
     struct Params { len: u32, accumulate: u32 }
@@ -25,7 +25,7 @@ pub fn add(g: &mut Graph, a: Tensor, b: Tensor) -> Result<Tensor> {
 
 /// Records the contribution of a sum's gradient to that of a term.
 pub(super) fn add_gradient(r: &mut Recorder, dy: View, dx: &Sink) {
-    let (shader, width) = variants::by_row(dy.len, &SHADER, &VEC4);
+    let (shader, width) = variants::by_row(dy.len, &SHADERS[0], &SHADERS[1]);
     let p = Params { len: (dy.len / width) as u32, accumulate: dx.accumulate.into() };
     let bindings = [("grad_y", dy), ("grad_x", dx.view)];
     r.dispatch(shader, "add_backward", &bindings, p, Grid::items(dy.len / width, 64, 1).no_loops());
@@ -45,7 +45,7 @@ impl Op for Add {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let (a, b, y) = (io.x(0).view, io.x(1).view, io.y(0).view);
-        let (shader, width) = variants::by_row(y.len, &SHADER, &VEC4);
+        let (shader, width) = variants::by_row(y.len, &SHADERS[0], &SHADERS[1]);
         let p = Params { len: (y.len / width) as u32, accumulate: 0 };
         let grid = Grid::items(y.len / width, 64, 1).no_loops();
         r.dispatch(shader, "add_forward", &[("a", a), ("b", b), ("y", y)], p, grid);
@@ -88,4 +88,4 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub(crate) const OP: Entry = Entry { name: "add", about: "residual sum", shaders: &[&SHADER, &VEC4], cases };
+pub(crate) const OP: Entry = Entry { name: "add", about: "residual sum", shaders: &[&SHADERS[0], &SHADERS[1]], cases };

@@ -11,8 +11,9 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Entry;
 use super::masked_bce::{self, MaskedBce, Mean, Normalisation};
-use super::{Entry, variants};
+use super::variants::{self, Lanes, lane_rounds};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -23,8 +24,12 @@ use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 const SHADER: Shader = shader!("attention_pool.wgsl", "shared/masked_bce.wgsl");
 /// By whether the gradient of the loss is computed, too, and whether K is a multiple of 4.
-static SHADERS: [[Shader; 2]; 2] =
-    [[SHADER, SHADER.with(&["VEC4"])], [SHADER.with(&["BCE"]), SHADER.with(&["BCE", "VEC4"])]];
+static SHADERS: [Shader; 2] = [SHADER, SHADER.with(&["VEC4"])];
+/// The same, with the gradient of the loss.
+static WITH_LOSS: [Lanes; 2] = [
+    [SHADER.with(&["BCE"]), SHADER.with(&["BCE", "SUBGROUPS"])],
+    [SHADER.with(&["BCE", "VEC4"]), SHADER.with(&["BCE", "VEC4", "SUBGROUPS"])],
+];
 
 params! {
     struct Params {
@@ -69,10 +74,9 @@ pub fn attention_pool(g: &mut Graph, logits: Tensor, lengths: Tensor, pooling: P
     Ok((outputs[0], outputs[1]))
 }
 
-/// The kernel variant for K, with the gradient of the `loss` or without.
-fn shader(k: usize, loss: bool) -> &'static Shader {
-    let [scalar, vec4] = &SHADERS[usize::from(loss)];
-    variants::by_row(k, scalar, vec4).0
+/// The kernel variant for K.
+fn shader(k: usize) -> &'static Shader {
+    variants::by_row(k, &SHADERS[0], &SHADERS[1]).0
 }
 
 /// B, T and K.
@@ -119,7 +123,7 @@ impl Op for AttentionPool {
 
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let p = params(io, self.pooling);
-        let shader = shader(io.y(1).shape.last(), false);
+        let shader = shader(io.y(1).shape.last());
         let inputs = [("logits", io.x(0).view), ("lengths", io.x(1).view)];
         let (y, weights, total) = (("y", io.y(0).view), ("weights", io.y(1).view), ("saved_total", io.saved(0).view));
         let clips = Grid::items((p.b * p.k) as usize, WORKGROUP, io.replicas);
@@ -149,16 +153,18 @@ impl Op for AttentionPool {
             let p = Params { mean: loss.norm.into(), ..p };
             let grad_loss = of.dy(0).ok_or(Error::NoGradient { op: "masked_bce" })?;
             let labels = [("targets", of.x(1).view), ("observed", of.x(2).view), ("grad_loss", grad_loss)];
-            let rounds = (b.div_ceil(WORKGROUP) + 1) * (1 + k) + WORKGROUP.ilog2() as usize + 3 * t;
+            let rounds = (b.div_ceil(WORKGROUP) + 1) * (1 + k) + lane_rounds(WORKGROUP) + 3 * t;
             let launch = Grid::items((p.b * p.k) as usize, WORKGROUP, io.replicas).iterations(rounds);
             let bindings = [&both[..], &labels].concat();
-            r.dispatch(shader(k, true), "attention_pool_forward_backward", &bindings, p, launch);
+            let [scalar, vec4] = [0, 1].map(|i| variants::lanes(r.target, &WITH_LOSS[i]));
+            let (shader, _) = variants::by_row(k, scalar, vec4);
+            r.dispatch(shader, "attention_pool_forward_backward", &bindings, p, launch);
             return Ok(());
         }
         let dy = io.dy(0).ok_or(Error::NoGradient { op: "attention_pool's weights" })?;
         let bindings = [&both[..], &[("saved_total", io.saved(0).view), ("grad_y", dy)]].concat();
         let grid = Grid::items((p.b * p.t.div_ceil(p.slice) * p.k) as usize, WORKGROUP, io.replicas).iterations(SLICE);
-        r.dispatch(shader(k, false), "attention_pool_backward", &bindings, p, grid);
+        r.dispatch(shader(k), "attention_pool_backward", &bindings, p, grid);
         Ok(())
     }
 
@@ -295,6 +301,15 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "attention_pool",
     about: "attention over valid instances",
-    shaders: &[&SHADERS[0][0], &SHADERS[0][1], &SHADERS[1][0], &SHADERS[1][1], &masked_bce::SHADERS[0]],
+    shaders: &[
+        &SHADERS[0],
+        &SHADERS[1],
+        &WITH_LOSS[0][0],
+        &WITH_LOSS[0][1],
+        &WITH_LOSS[1][0],
+        &WITH_LOSS[1][1],
+        &masked_bce::SHADERS[0],
+        &masked_bce::SHADERS[1],
+    ],
     cases,
 };

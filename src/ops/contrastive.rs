@@ -7,7 +7,7 @@
 //! valid rows, 0 where there is none, and its parts (2): sum and number of rows.
 
 use super::mean_of_rows::{self, mean_of_rows};
-use super::variants::{self, LANE_ROUNDS, Lanes};
+use super::variants::{self, Lanes, lane_rounds};
 use super::{Entry, joined};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
@@ -83,7 +83,7 @@ impl Op for Contrastive {
         let (batch, width) = (p.batch as usize, p.width as usize);
         for side in [0, 1] {
             let bindings = [("x", io.x(side).view), ("unit_rows", units), ("inverse_norms", norms)];
-            let launch = Grid::folded(batch, io.replicas).iterations(2 * width.div_ceil(LANES) + LANE_ROUNDS);
+            let launch = Grid::folded(batch, io.replicas).iterations(2 * width.div_ceil(LANES) + lane_rounds(LANES));
             r.dispatch(
                 variants::lanes(r.target, &SHADERS),
                 "contrastive_forward_units",
@@ -94,7 +94,8 @@ impl Op for Contrastive {
         }
         let bindings = [("lengths", lengths), ("unit_rows", units), ("softmax", softmax), ("rows", rows)];
         let columns = (2 * batch).div_ceil(LANES);
-        let launch = Grid::folded(2 * batch, io.replicas).iterations(columns * (width + 3) + LANES + LANE_ROUNDS);
+        let launch =
+            Grid::folded(2 * batch, io.replicas).iterations(columns * (width + 3) + LANES + lane_rounds(LANES));
         r.dispatch(variants::lanes(r.target, &SHADERS), "contrastive_forward_rows", &bindings, p, launch);
         mean_of_rows(r, rows, io.y(0).view, io.y(1).view, 2 * batch, io.replicas);
         Ok(())
@@ -116,7 +117,7 @@ impl Op for Contrastive {
                 ("grad_x", dx.view),
             ];
             let (batch, columns) = (p.batch as usize, (p.width as usize).div_ceil(LANES));
-            let launch = Grid::folded(batch, io.replicas).iterations(columns * (2 * batch + 2) + LANE_ROUNDS);
+            let launch = Grid::folded(batch, io.replicas).iterations(columns * (2 * batch + 2) + lane_rounds(LANES));
             r.dispatch(variants::lanes(r.target, &SHADERS), "contrastive_backward_input", &bindings, p, launch);
         }
         Ok(())

@@ -6,7 +6,7 @@
 //! where there is none, and its parts (2): sum and number of pairs. Slope of cos by x: (t / |t| - cos x / |x|) / |x|.
 
 use super::mean_of_rows::{self, mean_of_rows};
-use super::variants::{self, LANE_ROUNDS, Lanes};
+use super::variants::{self, Lanes, lane_rounds};
 use super::{Entry, joined};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
@@ -105,7 +105,7 @@ impl Op for CosineLoss {
         if self.margin.is_some() {
             bindings.push(("own", io.x(3).view));
         }
-        let rounds = (p.width as usize).div_ceil(LANES) + 2 * LANE_ROUNDS;
+        let rounds = (p.width as usize).div_ceil(LANES) + 2 * lane_rounds(LANES);
         let launch = Grid::folded(p.batch as usize, io.replicas).iterations(rounds);
         r.dispatch(self.shader(r.target), "cosine_loss_forward_rows", &bindings, p, launch);
         mean_of_rows(r, rows, io.y(0).view, io.y(1).view, p.batch as usize, io.replicas);

@@ -8,13 +8,15 @@
 //! infinity, makes the loss NaN.
 
 use super::Entry;
+use super::variants::{self, Lanes, lane_rounds};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("cross_entropy.wgsl");
+const SHADER: Shader = shader!("cross_entropy.wgsl");
+static SHADERS: Lanes = [SHADER, SHADER.with(&["SUBGROUPS"])];
 
 /// Invocations of the workgroup that sums a replica's loss: the loss of a batch is small.
 const WORKGROUP: usize = 256;
@@ -51,8 +53,8 @@ fn inputs(io: &Io) -> [(&'static str, View); 5] {
 
 /// One workgroup for each replica, in a fixed order.
 fn launch(p: &Params, replicas: usize) -> Launch {
-    let rounds = p.batch.div_ceil(WORKGROUP as u32) * (1 + 3 * p.classes) + WORKGROUP.ilog2();
-    Grid::folded(1, replicas).iterations(rounds as usize)
+    let rounds = p.batch.div_ceil(WORKGROUP as u32) * (1 + 3 * p.classes);
+    Grid::folded(1, replicas).iterations(rounds as usize + lane_rounds(WORKGROUP))
 }
 
 impl Op for CrossEntropy {
@@ -78,7 +80,7 @@ impl Op for CrossEntropy {
     fn forward(&self, io: &Io, r: &mut Recorder) -> Result<()> {
         let bindings = [&inputs(io)[..], &[("y", io.y(0).view)]].concat();
         let p = params(io);
-        r.dispatch(&SHADER, "cross_entropy_forward", &bindings, p, launch(&p, io.replicas));
+        r.dispatch(variants::lanes(r.target, &SHADERS), "cross_entropy_forward", &bindings, p, launch(&p, io.replicas));
         Ok(())
     }
 
@@ -93,10 +95,10 @@ impl Op for CrossEntropy {
         if io.with_forward() {
             bindings.push(("y", io.y(0).view));
             let launch = launch(&p, io.replicas).and(len.div_ceil(WORKGROUP));
-            r.dispatch(&SHADER, "cross_entropy_forward_backward", &bindings, p, launch);
+            r.dispatch(variants::lanes(r.target, &SHADERS), "cross_entropy_forward_backward", &bindings, p, launch);
         } else {
             let launch = Grid::items(len, 64, io.replicas).no_loops();
-            r.dispatch(&SHADER, "cross_entropy_backward_input", &bindings, p, launch);
+            r.dispatch(variants::lanes(r.target, &SHADERS), "cross_entropy_backward_input", &bindings, p, launch);
         }
         Ok(())
     }
@@ -160,5 +162,9 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub(crate) const OP: Entry =
-    Entry { name: "cross_entropy", about: "softmax cross-entropy, single-label", shaders: &[&SHADER], cases };
+pub(crate) const OP: Entry = Entry {
+    name: "cross_entropy",
+    about: "softmax cross-entropy, single-label",
+    shaders: &[&SHADERS[0], &SHADERS[1]],
+    cases,
+};

@@ -7,7 +7,7 @@
 //! gamma, beta (F); y as x. The same in training and evaluation.
 
 use super::affine::{self, Place};
-use super::variants::{self, LANE_ROUNDS, Lanes};
+use super::variants::{self, Lanes, lane_rounds};
 use super::{Entry, joined};
 use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
@@ -102,7 +102,7 @@ impl GroupNorm {
     /// A workgroup per clip and group, which goes over the group `times` times.
     fn per_group(p: Params, replicas: usize, times: usize) -> Launch {
         let values = (p.t * p.columns) as usize;
-        let rounds = times * values.div_ceil(LANES) + 2 * LANE_ROUNDS + (p.columns as usize).div_ceil(LANES);
+        let rounds = times * values.div_ceil(LANES) + 2 * lane_rounds(LANES) + (p.columns as usize).div_ceil(LANES);
         Grid::folded((p.clips * p.groups) as usize, replicas).iterations(rounds)
     }
 

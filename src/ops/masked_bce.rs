@@ -15,16 +15,18 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Entry;
+use super::variants::{self, Lanes, lane_rounds};
+use super::{Entry, joined};
 use crate::check::{Case, Fill, Input, InputRole};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
-use crate::gpu::{Grid, Launch, Recorder, Shader, View, params, shader};
+use crate::gpu::{Grid, Launch, Recorder, Shader, Target, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 const PLAIN: Shader = shader!("masked_bce.wgsl", "shared/masked_bce.wgsl");
 /// By whether it is focal.
-pub(super) static SHADERS: [Shader; 2] = [PLAIN, PLAIN.with(&["FOCAL"])];
+pub(super) static SHADERS: Lanes = [PLAIN, PLAIN.with(&["SUBGROUPS"])];
+static FOCAL: Lanes = [PLAIN.with(&["FOCAL"]), PLAIN.with(&["FOCAL", "SUBGROUPS"])];
 
 /// Invocations of the workgroup that sums a replica's loss: the loss of a batch is small.
 const WORKGROUP: usize = 256;
@@ -215,8 +217,8 @@ impl MaskedBce {
         Params { mean: self.norm.into(), batch, classes, accumulate: 0, focusing, balance_stride }
     }
 
-    fn shader(&self) -> &'static Shader {
-        &SHADERS[usize::from(self.focusing.is_some())]
+    fn shader(&self, target: Target) -> &'static Shader {
+        variants::lanes(target, if self.focusing.is_some() { &FOCAL } else { &SHADERS })
     }
 
     /// What every kernel reads.
@@ -228,8 +230,8 @@ impl MaskedBce {
 
     /// One workgroup for each replica, in a fixed order.
     fn launch(p: &Params, replicas: usize) -> Launch {
-        let rounds = p.batch.div_ceil(WORKGROUP as u32) * (1 + p.classes) + WORKGROUP.ilog2();
-        Grid::folded(1, replicas).iterations(rounds as usize)
+        let rounds = p.batch.div_ceil(WORKGROUP as u32) * (1 + p.classes);
+        Grid::folded(1, replicas).iterations(rounds as usize + lane_rounds(WORKGROUP))
     }
 }
 
@@ -259,7 +261,7 @@ impl Op for MaskedBce {
         bindings.extend([("lengths", io.x(3).view), ("y", io.y(0).view), ("parts", io.y(1).view)]);
         bindings.push(("saved_weight", io.saved(0).view));
         let p = self.params(io);
-        r.dispatch(self.shader(), "masked_bce_forward", &bindings, p, MaskedBce::launch(&p, io.replicas));
+        r.dispatch(self.shader(r.target), "masked_bce_forward", &bindings, p, MaskedBce::launch(&p, io.replicas));
         Ok(())
     }
 
@@ -275,11 +277,11 @@ impl Op for MaskedBce {
         if io.with_forward() {
             bindings.extend([("lengths", io.x(3).view), ("y", io.y(0).view)]);
             let launch = MaskedBce::launch(&p, io.replicas).and(len.div_ceil(WORKGROUP));
-            r.dispatch(self.shader(), "masked_bce_forward_backward", &bindings, p, launch);
+            r.dispatch(self.shader(r.target), "masked_bce_forward_backward", &bindings, p, launch);
         } else {
             bindings.push(("saved_weight", io.saved(0).view));
             let launch = Grid::items(len, 64, io.replicas).no_loops();
-            r.dispatch(self.shader(), "masked_bce_backward_input", &bindings, p, launch);
+            r.dispatch(self.shader(r.target), "masked_bce_backward_input", &bindings, p, launch);
         }
         Ok(())
     }
@@ -412,7 +414,7 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "masked_bce",
     about: "binary cross-entropy of known labels, plain or focal",
-    shaders: &[&SHADERS[0], &SHADERS[1]],
+    shaders: &joined::<4>(&[&SHADERS, &FOCAL]),
     cases,
 };
 

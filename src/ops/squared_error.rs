@@ -5,7 +5,7 @@
 //! of both over the batches of an epoch give the loss of the epoch. Slope: 2 d / elements, or sign(d) / elements.
 
 use super::mean_of_rows::{self, mean_of_rows};
-use super::variants::{self, LANE_ROUNDS, Lanes};
+use super::variants::{self, Lanes, lane_rounds};
 use super::{Entry, joined};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
@@ -77,7 +77,7 @@ impl Op for SquaredError {
         let (p, rows) = (self.params(io), io.scratch(0).view);
         let (batch, width) = (p.batch as usize, p.width as usize);
         let bindings = [("x", io.x(0).view), ("targets", io.x(1).view), ("lengths", io.x(2).view), ("rows", rows)];
-        let launch = Grid::folded(batch, io.replicas).iterations(width.div_ceil(LANES) + LANE_ROUNDS);
+        let launch = Grid::folded(batch, io.replicas).iterations(width.div_ceil(LANES) + lane_rounds(LANES));
         r.dispatch(variants::lanes(r.target, &SHADERS), "squared_error_forward_rows", &bindings, p, launch);
         mean_of_rows(r, rows, io.y(0).view, io.y(1).view, batch, io.replicas);
         Ok(())

@@ -4,13 +4,15 @@
 //! over the N values of a clip. Silence gives zeros. Forward only.
 
 use super::Entry;
+use super::variants::{self, Lanes, lane_rounds};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Recorder, Shader, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-static SHADER: Shader = shader!("standardise.wgsl");
+const SHADER: Shader = shader!("standardise.wgsl");
+static SHADERS: Lanes = [SHADER, SHADER.with(&["SUBGROUPS"])];
 
 params! {
     struct Params { b: u32, n: u32, x_stride: u32, offset: f32, floor: f32 }
@@ -54,11 +56,11 @@ impl Op for Standardise {
         let p = Params { b: b as u32, n, x_stride: x.stride as u32, offset: self.offset, floor: self.floor };
         let bindings = [("x", x.view), ("y", io.y(0).view)];
         r.dispatch(
-            &SHADER,
+            variants::lanes(r.target, &SHADERS),
             "standardise_forward",
             &bindings,
             p,
-            Grid::folded(b, io.replicas).iterations(3 * (n as usize).div_ceil(256) + 16),
+            Grid::folded(b, io.replicas).iterations(3 * (n as usize).div_ceil(256) + 2 * lane_rounds(256)),
         );
         Ok(())
     }
@@ -102,4 +104,4 @@ fn cases() -> Vec<Case> {
 }
 
 pub(crate) const OP: Entry =
-    Entry { name: "standardise", about: "standardised log magnitudes", shaders: &[&SHADER], cases };
+    Entry { name: "standardise", about: "standardised log magnitudes", shaders: &[&SHADERS[0], &SHADERS[1]], cases };

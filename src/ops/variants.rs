@@ -182,12 +182,20 @@ pub(super) fn stores_wide(target: Target) -> bool {
 /// Kernels that sum over the invocations of a workgroup: in its memory, and first over subgroups.
 pub(super) type Lanes = [Shader; 2];
 
-/// Most iterations of such a sum: for subgroups of 4.
-pub(super) const LANE_ROUNDS: usize = 16;
+/// Most iterations of such a sum over so many lanes: for subgroups of 4.
+pub(super) const fn lane_rounds(lanes: usize) -> usize {
+    lanes / 4
+}
 
-/// The second where subgroups have a fixed size. On a CPU they are lanes of one thread already.
+/// Whether such a sum is first over subgroups: where they have a fixed size. On a CPU they are lanes of one thread
+/// already.
+pub(super) fn has_lanes(target: Target) -> bool {
+    target.subgroup.is_some() && target.kind != AdapterKind::Software
+}
+
+/// The second where they are.
 pub(super) fn lanes(target: Target, shaders: &'static Lanes) -> &'static Shader {
-    &shaders[usize::from(target.subgroup.is_some() && target.kind != AdapterKind::Software)]
+    &shaders[usize::from(has_lanes(target))]
 }
 
 /// Whether the kernels that copy a batch draw its rows themselves. On a CPU drawing one for each value costs more than

@@ -26,8 +26,18 @@ pub(super) static SHADERS: [[[Shader; 2]; 3]; 2] = [
         [SHADER.with(&["SKIP", "WHOLE"]), SHADER.with(&["SKIP", "WHOLE", "VEC4"])],
     ],
 ];
-/// By whether something is added: where each invocation reduces alone, for rows that are multiples of 4 that are stored
-/// wide.
+/// The same where lanes are reduced within subgroups first: slices, and whole columns.
+pub(super) static SUBGROUPS: [[[Shader; 2]; 2]; 2] = [
+    [
+        [SHADER.with(&["SUBGROUPS"]), SHADER.with(&["VEC4", "SUBGROUPS"])],
+        [SHADER.with(&["WHOLE", "SUBGROUPS"]), SHADER.with(&["WHOLE", "VEC4", "SUBGROUPS"])],
+    ],
+    [
+        [SHADER.with(&["SKIP", "SUBGROUPS"]), SHADER.with(&["SKIP", "VEC4", "SUBGROUPS"])],
+        [SHADER.with(&["SKIP", "WHOLE", "SUBGROUPS"]), SHADER.with(&["SKIP", "WHOLE", "VEC4", "SUBGROUPS"])],
+    ],
+];
+/// And where each invocation reduces alone, for rows that are multiples of 4 that are stored wide.
 pub(super) static WIDE: [Shader; 2] =
     [SHADER.with(&["ALONE", "VEC4", "WIDE"]), SHADER.with(&["SKIP", "ALONE", "VEC4", "WIDE"])];
 
@@ -116,8 +126,7 @@ pub(super) struct Slices {
     how: Reduction,
     /// Of a slice.
     rows: usize,
-    /// Whether rows that are multiples of 4 are stored wide.
-    wide: bool,
+    target: Target,
 }
 
 impl Slices {
@@ -129,7 +138,7 @@ impl Slices {
             Reduction::Alone => few.max(rows.div_ceil(MAX_ITERATIONS / 3)).min(MAX_SLICES),
             _ => MAX_SLICES,
         };
-        Slices { how, rows: SLICE.max(rows.div_ceil(most)), wide: variants::stores_wide(target) }
+        Slices { how, rows: SLICE.max(rows.div_ceil(most)), target }
     }
 
     /// Without a reduction.
@@ -142,9 +151,17 @@ impl Slices {
     pub(super) fn shader(&self, io: &Io) -> &'static Shader {
         let (vec4, skips) = (variants::row_width(io.x(0).shape.last()) == 4, usize::from(skip(io).is_some()));
         match self.how {
-            Reduction::Alone if vec4 && self.wide => &WIDE[skips],
+            Reduction::Alone if vec4 && variants::stores_wide(self.target) => &WIDE[skips],
+            Reduction::Slices if variants::has_lanes(self.target) => &SUBGROUPS[skips][0][usize::from(vec4)],
+            Reduction::Whole if variants::has_lanes(self.target) => &SUBGROUPS[skips][1][usize::from(vec4)],
             how => &SHADERS[skips][how as usize][usize::from(vec4)],
         }
+    }
+
+    /// As a constant of the kernels that reduce lanes.
+    fn subgroup_size(&self) -> Option<(&'static str, f64)> {
+        let size = self.target.subgroup.filter(|_| variants::has_lanes(self.target) && self.how != Reduction::Alone);
+        size.map(|size| ("SUBGROUP_SIZE", size.into()))
     }
 
     fn workgroup(&self) -> usize {
@@ -320,7 +337,8 @@ impl Op for Train {
                 Params { gamma: place(gamma), beta: place(beta), ..p }
             }
         };
-        let constants = [self.config.relu(), ("DROPS", (p.threshold > 0).into())];
+        let mut constants = vec![self.config.relu(), ("DROPS", (p.threshold > 0).into())];
+        constants.extend(slices.subgroup_size());
         let launch = per_part(&slices, p, p.rows as usize, io.replicas);
         r.dispatch_with(shader, "batch_norm_forward", &constants, &bindings, p, launch);
         Ok(())
@@ -352,7 +370,8 @@ impl Op for Train {
         let gradients = [("grad_x", dx.map_or(unwanted, |dx| dx.view)), ("grad_affine", affine.unwrap_or(unwanted))];
         let rows = if dx.is_some() { p.rows as usize } else { 1 };
         let bindings = [&inputs[..], &gradients].concat();
-        let constants = [self.config.relu(), ("ADDS", dx.is_some_and(|dx| dx.accumulate).into())];
+        let mut constants = vec![self.config.relu(), ("ADDS", dx.is_some_and(|dx| dx.accumulate).into())];
+        constants.extend(slices.subgroup_size());
         let launch = per_part(&slices, p, rows, io.replicas);
         r.dispatch_with(shader, "batch_norm_backward", &constants, &bindings, p, launch);
         if let Some(dskip) = io.dx(7) {

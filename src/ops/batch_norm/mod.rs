@@ -14,11 +14,11 @@ mod cases;
 mod eval;
 mod layer;
 
-use super::Entry;
 use super::add::{self, add};
+use super::{Entry, joined};
 use crate::core::error::{Error, Result};
 use crate::graph::{Graph, Mode, Tensor};
-use layer::{SHADERS, WIDE};
+use layer::{SHADERS, SUBGROUPS, WIDE};
 
 pub use eval::Eval;
 pub use layer::{BatchNorm, Norm, Train};
@@ -56,23 +56,19 @@ pub fn batch_norm(
 pub(crate) const OP: Entry = Entry {
     name: "batch_norm",
     about: "batch norm of valid instances, ReLU, dropout and a skip connection",
-    shaders: &[
-        &SHADERS[0][0][0],
-        &SHADERS[0][0][1],
-        &SHADERS[0][1][0],
-        &SHADERS[0][1][1],
-        &SHADERS[0][2][0],
-        &SHADERS[0][2][1],
-        &SHADERS[1][0][0],
-        &SHADERS[1][0][1],
-        &SHADERS[1][1][0],
-        &SHADERS[1][1][1],
-        &SHADERS[1][2][0],
-        &SHADERS[1][2][1],
-        &WIDE[0],
-        &WIDE[1],
-        &add::SHADER,
-        &add::VEC4,
-    ],
+    shaders: &joined::<24>(&[
+        &SHADERS[0][0],
+        &SHADERS[0][1],
+        &SHADERS[0][2],
+        &SHADERS[1][0],
+        &SHADERS[1][1],
+        &SHADERS[1][2],
+        &SUBGROUPS[0][0],
+        &SUBGROUPS[0][1],
+        &SUBGROUPS[1][0],
+        &SUBGROUPS[1][1],
+        &WIDE,
+        &add::SHADERS,
+    ]),
     cases: cases::cases,
 };
