@@ -48,8 +48,13 @@ struct Params {
 override RELU: bool = false;  // ReLU follows,
 override DROPS: bool = false; //   and then dropout
 override ADDS: bool = false;  // grad_x is added to what is there
+
 #ifdef SUBGROUPS
+// A constant, because loops with barriers must not depend on what is measured (a sum of ones may differ by subgroup).
 override SUBGROUP_SIZE: u32 = 4u;
+
+// Neighbouring invocations that are reduced within a subgroup, all columns of their lanes.
+fn neighbours() -> u32 { return min(max(SUBGROUP_SIZE, p.columns), WORKGROUP_SIZE); }
 #endif
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -256,11 +261,13 @@ fn normalise(replica: u32, part: Part, mean: Value, scale: Value, shift: Value, 
 #ifndef ALONE
 var<workgroup> lane_moments: array<Moments, WORKGROUP_SIZE>; // (lanes, columns)
 
-// Of all lanes of a column. With SUBGROUPS, whose invocations are neighbours, first within subgroups.
+// The moments of all lanes of a column, in all of them. With SUBGROUPS first within subgroups, whose invocations are
+// neighbours: the lowest lane of each column then has the right ones. The first barrier brings all together.
 fn join_lanes(local_index: u32, own: Moments) -> Moments {
 #ifdef SUBGROUPS
+    workgroupBarrier();
     var m = own;
-    let neighbours = min(max(SUBGROUP_SIZE, p.columns), WORKGROUP_SIZE);
+    let neighbours = neighbours();
     for (var step = neighbours / 2u; step >= p.columns; step /= 2u) {
         m = join(m, Moments(subgroupShuffleDown(m.n, step), subgroupShuffleDown(m.mean, step),
                             subgroupShuffleDown(m.square, step)));
@@ -407,8 +414,9 @@ var<workgroup> lane_sums: array<Sums, WORKGROUP_SIZE>; // (lanes, columns)
 // As join_lanes.
 fn sum_lanes(local_index: u32, own: Sums) -> Sums {
 #ifdef SUBGROUPS
+    workgroupBarrier();
     var sums = own;
-    let neighbours = min(max(SUBGROUP_SIZE, p.columns), WORKGROUP_SIZE);
+    let neighbours = neighbours();
     for (var step = neighbours / 2u; step >= p.columns; step /= 2u) {
         sums = add_sums(sums, Sums(subgroupShuffleDown(sums.g, step), subgroupShuffleDown(sums.g_xhat, step)));
     }

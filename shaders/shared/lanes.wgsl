@@ -3,8 +3,10 @@ var<workgroup> lane_sums: array<vec2<f32>, LANES>;
 
 // The sum over the lanes, in all of them. All lanes must call it.
 #ifdef SUBGROUPS
-// First over subgroups, whose invocations are neighbours.
+// First over subgroups, whose invocations are neighbours. The first barrier brings together those that had more to do
+// than others: only what runs at once is summed.
 fn sum_of_lanes(lane: u32, v: vec2<f32>) -> vec2<f32> {
+    workgroupBarrier();
     let of_subgroup = subgroupAdd(v);
     let size = subgroupAdd(1u);
     if lane % size == 0u { lane_sums[lane / size] = of_subgroup; }

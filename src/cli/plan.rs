@@ -110,7 +110,7 @@ fn tables(o: Outline) -> String {
     row("dispatches per step: forward", o.dispatches_forward.to_string());
     row("dispatches per step: backward", o.dispatches_backward.to_string());
     row("dispatches per step: update", o.dispatches_update.to_string());
-    row("barriers per step", o.barriers.to_string());
+    row("barriers: forward and backward", o.barriers.to_string());
     row("dispatches per validation step", o.dispatches_validation.to_string());
     row("memory: dataset", numbers::bytes(o.memory_data));
     row("memory: parameters, gradients, moments, best", numbers::bytes(o.memory_parameters));

@@ -5,6 +5,7 @@
 //! layout is an error while a plan is built, never a wrong result.
 
 use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -225,13 +226,25 @@ pub fn parse_wgsl(shader: &Shader) -> Result<(naga::Module, naga::valid::ModuleI
     Ok((module, info))
 }
 
-/// The bindings that each entry point of a shader uses, without a device.
-///
-/// # Errors
-/// `Shader` for WGSL that does not compile.
-pub(crate) fn bindings_of(shader: &Shader) -> Result<HashMap<String, Vec<Binding>>> {
-    let (module, info) = parse_wgsl(shader)?;
-    Ok(reflect(&module, &info))
+/// The bindings of kernels, without a device. Every shader is parsed once.
+#[derive(Default)]
+pub(crate) struct Reflections(HashMap<Shader, HashMap<String, Vec<Binding>>>);
+
+impl Reflections {
+    /// Those that an entry point uses.
+    ///
+    /// # Errors
+    /// `Shader` for WGSL that does not compile.
+    pub fn bindings(&mut self, shader: &Shader, entry: &str) -> Result<&[Binding]> {
+        let of_shader = match self.0.entry(*shader) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let (module, info) = parse_wgsl(shader)?;
+                new.insert(reflect(&module, &info))
+            }
+        };
+        Ok(of_shader.get(entry).map(Vec::as_slice).unwrap_or_default())
+    }
 }
 
 /// The bindings that each entry point uses, by name.

@@ -27,5 +27,5 @@ pub use spirv::Spirv;
 pub use submission::{Submission, Ticket};
 pub use tiling::{Problem, TiledProduct, Tiling, Tilings, Tuned};
 
-pub(crate) use kernel::{bindings_of, params, shader};
+pub(crate) use kernel::{Reflections, params, shader};
 pub(crate) use texture::texture_len;

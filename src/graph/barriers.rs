@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 
 use crate::core::error::Result;
-use crate::gpu::{Dispatch, Slot, View, bindings_of};
+use crate::gpu::{Dispatch, Reflections, Slot, View};
 
-/// Barriers of one replay. Each waits for all dispatches before it.
+/// Barriers between the dispatches of a replay. Each waits for all dispatches before it. Those of copies, of which
+/// kernels for software adapters have some, are not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Barriers {
     /// As wgpu places them: before a dispatch with a buffer that it or the buffer's last user writes.
     pub placed: usize,
-    /// The least: before a dispatch that writes an element which another since the last barrier reads or writes, or
-    /// reads one that it writes.
+    /// If it looked at the bound ranges of buffers: before a dispatch that writes in a range which another since the
+    /// last barrier binds, or binds one in which it writes.
     pub needed: usize,
 }
 
@@ -24,13 +25,9 @@ struct Access {
 
 /// `buffer` numbers the memory of a slot.
 pub(super) fn count(dispatches: &[Dispatch], buffer: &dyn Fn(Slot) -> usize) -> Result<Barriers> {
-    let mut known = HashMap::new();
-    let mut accesses = vec![];
+    let (mut known, mut accesses) = (Reflections::default(), vec![]);
     for d in dispatches {
-        if !known.contains_key(d.shader) {
-            known.insert(*d.shader, bindings_of(d.shader)?);
-        }
-        let of_entry = &known[d.shader][d.entry];
+        let of_entry = known.bindings(d.shader, d.entry)?;
         let access = |(name, view): &(&str, View)| {
             let written = of_entry.iter().any(|b| b.name == *name && b.written);
             Access { buffer: buffer(view.slot), view: *view, written }
@@ -65,4 +62,36 @@ fn needed(accesses: &[Vec<Access>]) -> usize {
         since.extend(own);
     }
     barriers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(buffer: usize, offset: usize, written: bool) -> Access {
+        Access { buffer, view: View { slot: Slot(0), offset, len: 10 }, written }
+    }
+
+    fn both(accesses: &[&[Access]]) -> (usize, usize) {
+        let accesses: Vec<Vec<Access>> = accesses.iter().map(|own| own.to_vec()).collect();
+        (placed(&accesses), needed(&accesses))
+    }
+
+    #[test]
+    fn a_dispatch_waits_for_what_is_written_and_before_it_writes() {
+        let [read, write] = [false, true].map(|written| access(0, 0, written));
+        assert_eq!(both(&[&[read], &[read], &[read]]), (0, 0));
+        assert_eq!(both(&[&[write], &[read], &[read]]), (1, 1));
+        assert_eq!(both(&[&[read], &[write], &[write]]), (2, 2));
+        assert_eq!(both(&[&[write, access(1, 0, false)], &[access(1, 0, false)]]), (0, 0));
+    }
+
+    #[test]
+    fn neighbouring_ranges_of_a_buffer_need_no_barrier_but_get_one() {
+        let [low, high] = [0, 10].map(|offset| access(0, offset, true));
+        assert_eq!(both(&[&[low], &[high]]), (1, 0));
+        // The barrier of one buffer is also one for the others, but is placed again for each.
+        let other = |written| access(1, 0, written);
+        assert_eq!(both(&[&[low, other(true)], &[low], &[other(false)]]), (2, 1));
+    }
 }

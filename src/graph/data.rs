@@ -2,13 +2,12 @@
 //! tensors are.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
 use super::memory::Lifetime;
 use super::{Draft, Tensor};
 use crate::core::error::{Error, Result};
-use crate::gpu::{Binding, Dispatch, Shader, Slot, View, bindings_of};
+use crate::gpu::{Binding, Dispatch, Reflections, Shader, Slot, View};
 
 /// What a draft needs on a device, and does there.
 pub struct PlanData {
@@ -100,16 +99,12 @@ impl Draft {
             Some(buffers.len() - 1)
         });
         let slots = Slots(slots.collect());
-        let mut reflected: HashMap<Shader, HashMap<String, Vec<Binding>>> = HashMap::new();
-        let mut steps = vec![];
-        for d in &self.dispatches {
-            let of_shader = match reflected.entry(*d.shader) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => new.insert(bindings_of(d.shader)?),
-            };
-            let bindings = of_shader.get(d.entry).map(Vec::as_slice).unwrap_or_default();
-            steps.push(step(d, bindings, &slots)?);
-        }
+        let mut known = Reflections::default();
+        let steps = self
+            .dispatches
+            .iter()
+            .map(|d| step(d, known.bindings(d.shader, d.entry)?, &slots))
+            .collect::<Result<_>>()?;
         let values = self.views.iter().filter_map(|(t, views)| Some((*t, slots.place(views.value)?)));
         let gradients = self.views.iter().filter_map(|(t, views)| Some((*t, slots.place(views.gradient?)?)));
         Ok(PlanData { buffers, steps, places: values.collect(), gradients: gradients.collect() })

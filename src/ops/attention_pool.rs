@@ -11,9 +11,9 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Entry;
 use super::masked_bce::{self, MaskedBce, Mean, Normalisation};
 use super::variants::{self, Lanes, lane_rounds};
+use super::{Entry, joined};
 use crate::check::{Case, Fill, Input};
 use crate::core::array::Array;
 use crate::core::error::{Error, Result};
@@ -23,7 +23,7 @@ use crate::graph::onnx::operators::{Attribute, Operators, Value};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
 const SHADER: Shader = shader!("attention_pool.wgsl", "shared/masked_bce.wgsl");
-/// By whether the gradient of the loss is computed, too, and whether K is a multiple of 4.
+/// By whether K is a multiple of 4.
 static SHADERS: [Shader; 2] = [SHADER, SHADER.with(&["VEC4"])];
 /// The same, with the gradient of the loss.
 static WITH_LOSS: [Lanes; 2] = [
@@ -301,15 +301,6 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "attention_pool",
     about: "attention over valid instances",
-    shaders: &[
-        &SHADERS[0],
-        &SHADERS[1],
-        &WITH_LOSS[0][0],
-        &WITH_LOSS[0][1],
-        &WITH_LOSS[1][0],
-        &WITH_LOSS[1][1],
-        &masked_bce::SHADERS[0],
-        &masked_bce::SHADERS[1],
-    ],
+    shaders: &joined::<8>(&[&SHADERS, &WITH_LOSS[0], &WITH_LOSS[1], &masked_bce::PLAIN]),
     cases,
 };

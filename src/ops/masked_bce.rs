@@ -23,10 +23,9 @@ use crate::core::error::{Error, Result};
 use crate::gpu::{Grid, Launch, Recorder, Shader, Target, View, params, shader};
 use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 
-const PLAIN: Shader = shader!("masked_bce.wgsl", "shared/masked_bce.wgsl");
-/// By whether it is focal.
-pub(super) static SHADERS: Lanes = [PLAIN, PLAIN.with(&["SUBGROUPS"])];
-static FOCAL: Lanes = [PLAIN.with(&["FOCAL"]), PLAIN.with(&["FOCAL", "SUBGROUPS"])];
+const SHADER: Shader = shader!("masked_bce.wgsl", "shared/masked_bce.wgsl");
+pub(super) static PLAIN: Lanes = [SHADER, SHADER.with(&["SUBGROUPS"])];
+static FOCAL: Lanes = [SHADER.with(&["FOCAL"]), SHADER.with(&["FOCAL", "SUBGROUPS"])];
 
 /// Invocations of the workgroup that sums a replica's loss: the loss of a batch is small.
 const WORKGROUP: usize = 256;
@@ -218,7 +217,7 @@ impl MaskedBce {
     }
 
     fn shader(&self, target: Target) -> &'static Shader {
-        variants::lanes(target, if self.focusing.is_some() { &FOCAL } else { &SHADERS })
+        variants::lanes(target, if self.focusing.is_some() { &FOCAL } else { &PLAIN })
     }
 
     /// What every kernel reads.
@@ -414,7 +413,7 @@ fn cases() -> Vec<Case> {
 pub(crate) const OP: Entry = Entry {
     name: "masked_bce",
     about: "binary cross-entropy of known labels, plain or focal",
-    shaders: &joined::<4>(&[&SHADERS, &FOCAL]),
+    shaders: &joined::<4>(&[&PLAIN, &FOCAL]),
     cases,
 };
 

@@ -14,6 +14,9 @@ use crate::graph::{Cost, Graph, Io, Op, Outputs, Spec, Tensor};
 const SHADER: Shader = shader!("standardise.wgsl");
 static SHADERS: Lanes = [SHADER, SHADER.with(&["SUBGROUPS"])];
 
+/// Invocations of a workgroup, for each clip.
+const LANES: usize = 256;
+
 params! {
     struct Params { b: u32, n: u32, x_stride: u32, offset: f32, floor: f32 }
 }
@@ -60,7 +63,7 @@ impl Op for Standardise {
             "standardise_forward",
             &bindings,
             p,
-            Grid::folded(b, io.replicas).iterations(3 * (n as usize).div_ceil(256) + 2 * lane_rounds(256)),
+            Grid::folded(b, io.replicas).iterations(3 * (n as usize).div_ceil(LANES) + 2 * lane_rounds(LANES)),
         );
         Ok(())
     }

@@ -187,15 +187,15 @@ pub(super) const fn lane_rounds(lanes: usize) -> usize {
     lanes / 4
 }
 
-/// Whether such a sum is first over subgroups: where they have a fixed size. On a CPU they are lanes of one thread
+/// Whether these sum over subgroups first: where subgroups have a fixed size. On a CPU they are lanes of one thread
 /// already.
-pub(super) fn has_lanes(target: Target) -> bool {
+pub(super) fn sums_subgroups(target: Target) -> bool {
     target.subgroup.is_some() && target.kind != AdapterKind::Software
 }
 
-/// The second where they are.
+/// The variant for a target.
 pub(super) fn lanes(target: Target, shaders: &'static Lanes) -> &'static Shader {
-    &shaders[usize::from(has_lanes(target))]
+    &shaders[usize::from(sums_subgroups(target))]
 }
 
 /// Whether the kernels that copy a batch draw its rows themselves. On a CPU drawing one for each value costs more than

@@ -337,7 +337,7 @@ fn a_step_takes_few_dispatches() {
     }
 }
 
-/// Barriers that only buffers cause, not their elements, keep dispatches apart that could run side by side.
+/// Barriers between dispatches that use different ranges of a buffer keep them apart for nothing.
 #[test]
 fn dispatches_wait_for_little_more_than_what_they_read() {
     let dir = tempfile::tempdir().unwrap();

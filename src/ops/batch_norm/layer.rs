@@ -10,36 +10,39 @@ use crate::gpu::{Grid, Launch, MAX_ITERATIONS, Recorder, Shader, Target, View, p
 use crate::graph::{Bound, Cost, Io, Op, Outputs, Spec, Tensor};
 use crate::ops::add::add_gradient;
 use crate::ops::affine::{self, Place};
-use crate::ops::variants::{self, Reduction};
+use crate::ops::variants::{self, Lanes, Reduction};
 
 const SHADER: Shader = shader!("batch_norm.wgsl", "shared/place.wgsl", "shared/stored.wgsl");
-/// By whether something is added, reduction, and whether rows are multiples of 4.
-pub(super) static SHADERS: [[[Shader; 2]; 3]; 2] = [
+/// By whether something is added, whether whole columns are reduced or slices, and whether rows are multiples of 4.
+pub(super) static LANES: [[[Lanes; 2]; 2]; 2] = [
     [
-        [SHADER, SHADER.with(&["VEC4"])],
-        [SHADER.with(&["ALONE"]), SHADER.with(&["ALONE", "VEC4"])],
-        [SHADER.with(&["WHOLE"]), SHADER.with(&["WHOLE", "VEC4"])],
+        [[SHADER, SHADER.with(&["SUBGROUPS"])], [SHADER.with(&["VEC4"]), SHADER.with(&["VEC4", "SUBGROUPS"])]],
+        [
+            [SHADER.with(&["WHOLE"]), SHADER.with(&["WHOLE", "SUBGROUPS"])],
+            [SHADER.with(&["WHOLE", "VEC4"]), SHADER.with(&["WHOLE", "VEC4", "SUBGROUPS"])],
+        ],
     ],
     [
-        [SHADER.with(&["SKIP"]), SHADER.with(&["SKIP", "VEC4"])],
-        [SHADER.with(&["SKIP", "ALONE"]), SHADER.with(&["SKIP", "ALONE", "VEC4"])],
-        [SHADER.with(&["SKIP", "WHOLE"]), SHADER.with(&["SKIP", "WHOLE", "VEC4"])],
-    ],
-];
-/// The same where lanes are reduced within subgroups first: slices, and whole columns.
-pub(super) static SUBGROUPS: [[[Shader; 2]; 2]; 2] = [
-    [
-        [SHADER.with(&["SUBGROUPS"]), SHADER.with(&["VEC4", "SUBGROUPS"])],
-        [SHADER.with(&["WHOLE", "SUBGROUPS"]), SHADER.with(&["WHOLE", "VEC4", "SUBGROUPS"])],
-    ],
-    [
-        [SHADER.with(&["SKIP", "SUBGROUPS"]), SHADER.with(&["SKIP", "VEC4", "SUBGROUPS"])],
-        [SHADER.with(&["SKIP", "WHOLE", "SUBGROUPS"]), SHADER.with(&["SKIP", "WHOLE", "VEC4", "SUBGROUPS"])],
+        [
+            [SHADER.with(&["SKIP"]), SHADER.with(&["SKIP", "SUBGROUPS"])],
+            [SHADER.with(&["SKIP", "VEC4"]), SHADER.with(&["SKIP", "VEC4", "SUBGROUPS"])],
+        ],
+        [
+            [SHADER.with(&["SKIP", "WHOLE"]), SHADER.with(&["SKIP", "WHOLE", "SUBGROUPS"])],
+            [SHADER.with(&["SKIP", "WHOLE", "VEC4"]), SHADER.with(&["SKIP", "WHOLE", "VEC4", "SUBGROUPS"])],
+        ],
     ],
 ];
-/// And where each invocation reduces alone, for rows that are multiples of 4 that are stored wide.
-pub(super) static WIDE: [Shader; 2] =
-    [SHADER.with(&["ALONE", "VEC4", "WIDE"]), SHADER.with(&["SKIP", "ALONE", "VEC4", "WIDE"])];
+/// Where each invocation reduces alone: by whether something is added; for any rows, and for multiples of 4, these also
+/// stored wide.
+pub(super) static ALONE: [[Shader; 3]; 2] = [
+    [SHADER.with(&["ALONE"]), SHADER.with(&["ALONE", "VEC4"]), SHADER.with(&["ALONE", "VEC4", "WIDE"])],
+    [
+        SHADER.with(&["SKIP", "ALONE"]),
+        SHADER.with(&["SKIP", "ALONE", "VEC4"]),
+        SHADER.with(&["SKIP", "ALONE", "VEC4", "WIDE"]),
+    ],
+];
 
 params! {
     pub(super) struct Params {
@@ -150,18 +153,20 @@ impl Slices {
 
     pub(super) fn shader(&self, io: &Io) -> &'static Shader {
         let (vec4, skips) = (variants::row_width(io.x(0).shape.last()) == 4, usize::from(skip(io).is_some()));
+        let of_lanes = |whole: usize| variants::lanes(self.target, &LANES[skips][whole][usize::from(vec4)]);
         match self.how {
-            Reduction::Alone if vec4 && variants::stores_wide(self.target) => &WIDE[skips],
-            Reduction::Slices if variants::has_lanes(self.target) => &SUBGROUPS[skips][0][usize::from(vec4)],
-            Reduction::Whole if variants::has_lanes(self.target) => &SUBGROUPS[skips][1][usize::from(vec4)],
-            how => &SHADERS[skips][how as usize][usize::from(vec4)],
+            Reduction::Slices => of_lanes(0),
+            Reduction::Whole => of_lanes(1),
+            Reduction::Alone if vec4 && variants::stores_wide(self.target) => &ALONE[skips][2],
+            Reduction::Alone => &ALONE[skips][usize::from(vec4)],
         }
     }
 
-    /// As a constant of the kernels that reduce lanes.
-    fn subgroup_size(&self) -> Option<(&'static str, f64)> {
-        let size = self.target.subgroup.filter(|_| variants::has_lanes(self.target) && self.how != Reduction::Alone);
-        size.map(|size| ("SUBGROUP_SIZE", size.into()))
+    /// The constants of the kernels that reduce, with these of their own.
+    fn constants<const N: usize>(&self, own: [(&'static str, f64); N]) -> Vec<(&'static str, f64)> {
+        let size = self.target.subgroup.filter(|_| variants::sums_subgroups(self.target));
+        let size = size.filter(|_| self.how != Reduction::Alone);
+        own.into_iter().chain(size.map(|size| ("SUBGROUP_SIZE", size.into()))).collect()
     }
 
     fn workgroup(&self) -> usize {
@@ -337,8 +342,7 @@ impl Op for Train {
                 Params { gamma: place(gamma), beta: place(beta), ..p }
             }
         };
-        let mut constants = vec![self.config.relu(), ("DROPS", (p.threshold > 0).into())];
-        constants.extend(slices.subgroup_size());
+        let constants = slices.constants([self.config.relu(), ("DROPS", (p.threshold > 0).into())]);
         let launch = per_part(&slices, p, p.rows as usize, io.replicas);
         r.dispatch_with(shader, "batch_norm_forward", &constants, &bindings, p, launch);
         Ok(())
@@ -370,8 +374,8 @@ impl Op for Train {
         let gradients = [("grad_x", dx.map_or(unwanted, |dx| dx.view)), ("grad_affine", affine.unwrap_or(unwanted))];
         let rows = if dx.is_some() { p.rows as usize } else { 1 };
         let bindings = [&inputs[..], &gradients].concat();
-        let mut constants = vec![self.config.relu(), ("ADDS", dx.is_some_and(|dx| dx.accumulate).into())];
-        constants.extend(slices.subgroup_size());
+        let adds = dx.is_some_and(|dx| dx.accumulate);
+        let constants = slices.constants([self.config.relu(), ("ADDS", adds.into())]);
         let launch = per_part(&slices, p, rows, io.replicas);
         r.dispatch_with(shader, "batch_norm_backward", &constants, &bindings, p, launch);
         if let Some(dskip) = io.dx(7) {

@@ -18,7 +18,7 @@ use super::add::{self, add};
 use super::{Entry, joined};
 use crate::core::error::{Error, Result};
 use crate::graph::{Graph, Mode, Tensor};
-use layer::{SHADERS, SUBGROUPS, WIDE};
+use layer::{ALONE, LANES};
 
 pub use eval::Eval;
 pub use layer::{BatchNorm, Norm, Train};
@@ -57,17 +57,16 @@ pub(crate) const OP: Entry = Entry {
     name: "batch_norm",
     about: "batch norm of valid instances, ReLU, dropout and a skip connection",
     shaders: &joined::<24>(&[
-        &SHADERS[0][0],
-        &SHADERS[0][1],
-        &SHADERS[0][2],
-        &SHADERS[1][0],
-        &SHADERS[1][1],
-        &SHADERS[1][2],
-        &SUBGROUPS[0][0],
-        &SUBGROUPS[0][1],
-        &SUBGROUPS[1][0],
-        &SUBGROUPS[1][1],
-        &WIDE,
+        &LANES[0][0][0],
+        &LANES[0][0][1],
+        &LANES[0][1][0],
+        &LANES[0][1][1],
+        &LANES[1][0][0],
+        &LANES[1][0][1],
+        &LANES[1][1][0],
+        &LANES[1][1][1],
+        &ALONE[0],
+        &ALONE[1],
         &add::SHADERS,
     ]),
     cases: cases::cases,
